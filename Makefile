@@ -1,0 +1,48 @@
+# make demo   installs into .venv and runs the main job on built-in data
+# make test   installs the test extras and runs every test
+# make check  format, lint, types, layering
+# make bench  the measured numbers of the README (needs FEWLABELS_DATA; about two hours)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test check bench format clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (a few minutes the first time) …"
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@echo "Installing what the tests need …"
+	@$(INSTALL) --editable '.[test]'
+	@touch $@
+
+$(VENV)/installed-check: $(VENV)/installed
+	@$(INSTALL) --editable '.[check]'
+	@touch $@
+
+demo: $(VENV)/installed
+	@$(BIN)/fewlabels demo
+
+test: $(VENV)/installed-test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed-check
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/installed-check
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed
+	@$(BIN)/python benchmarks/main_job.py
+
+clean:
+	@rm -rf $(VENV) build dist

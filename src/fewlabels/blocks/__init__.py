@@ -1,0 +1,1 @@
+"""Small parts that networks are built of: activations, norms, initialisations, losses."""

@@ -1,0 +1,36 @@
+"""Starting weights by name; biases start at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fewlabels.lookup import find
+
+Initialisation = Callable[[Tensor, torch.Generator], Tensor]
+
+INITIALISATIONS: dict[str, Initialisation] = {
+    "xavier": lambda weight, generator: nn.init.xavier_normal_(weight, generator=generator),
+    "kaiming": lambda weight, generator: nn.init.kaiming_normal_(
+        weight, nonlinearity="relu", generator=generator
+    ),
+}
+
+
+def initialise(module: nn.Module, name: str, generator: torch.Generator) -> None:
+    """Draw the weights of every linear layer inside `module`, in order, from `generator`.
+
+    "xavier": normal with variance 2 / (inputs + outputs) (Glorot and Bengio, 2010).
+    "kaiming": normal with variance 2 / inputs (He et al., 2015), for rectifiers.
+
+    Raises:
+        UnknownNameError: no initialisation of that name.
+    """
+    draw = find(INITIALISATIONS, name, "initialisation")
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            draw(layer.weight, generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,266 @@
+"""Commands. Each one parses its flags, calls a workflow and prints what came out.
+
+Nothing heavy is imported at the top: ``fewlabels --help`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fewlabels.cli import output
+from fewlabels.errors import FewlabelsError
+
+app = typer.Typer(
+    name="fewlabels",
+    help="An image classifier from many images and few labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataPath = Annotated[
+    str, typer.Argument(metavar="DATA", help="Folder or file of images; or digits, mnist.")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Labels = Annotated[
+    str | None, typer.Option(help="CSV or Parquet file with columns image,label.", metavar="FILE")
+]
+NumLabels = Annotated[
+    int | None,
+    typer.Option(help="Pretend that only so many images are labelled.", metavar="N"),
+]
+LabelSeed = Annotated[int, typer.Option(help="Which of the labels to keep then.", metavar="S")]
+Share = Annotated[
+    str | None,
+    typer.Option("--split", help="Train/validation/test: percent (60/20/20) or counts."),
+]
+ImageSize = Annotated[
+    str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", metavar="SIZE")
+]
+Recipe = Annotated[str, typer.Option(help="Named settings to start from.")]
+Augment = Annotated[
+    str | None, typer.Option(help="none, weak, strong, digits or auto.", metavar="POLICY")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file laid over the recipe.", metavar="FILE")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="One setting, laid over all: a.b=value.", metavar="KEY=VALUE"),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder in which runs are made.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        import fewlabels
+
+        print(fewlabels.__version__)
+        raise typer.Exit
+
+
+def _settings(recipe: str, config: Path | None, assignments: list[str] | None, **flags: Any) -> Any:
+    """Settings from the recipe and the flags given, named as in the settings: ``data__labels``."""
+    from fewlabels.workflows.settings import load_settings
+
+    given: dict[str, dict[str, Any]] = {}
+    for name, value in flags.items():
+        section, key = name.split("__")
+        if value is not None:
+            given.setdefault(section, {})[key] = value
+    return load_settings(recipe, config=config, assignments=assignments or (), flags=given)
+
+
+@app.command()
+def demo(
+    data: Annotated[str, typer.Option(help="digits (built in) or mnist.")] = "digits",
+    num_labels: NumLabels = None,
+    label_seed: LabelSeed = 0,
+    assignments: Assignments = None,
+    out: Out = Path("runs"),
+    json: Json = False,
+) -> None:
+    """The main job on real handwritten digits: no network, under a minute."""
+    from fewlabels.workflows.demo import demo as run_demo
+
+    result = run_demo(data, out, assignments or (), num_labels=num_labels, label_seed=label_seed)
+    output.fit_result(result, json)
+
+
+@app.command()
+def inspect(
+    data: DataPath,
+    labels: Labels = None,
+    image_size: ImageSize = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Where to write the contact sheet.", metavar="PNG")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What is in an image set: counts, sizes, broken files, duplicates, a contact sheet."""
+    from fewlabels.workflows.inspect import inspect_source
+
+    output.inspection(inspect_source(data, labels, image_size, sheet), json)
+
+
+@app.command()
+def fit(
+    data: DataPath,
+    labels: Labels = None,
+    num_labels: NumLabels = None,
+    label_seed: LabelSeed = 0,
+    split: Share = None,
+    image_size: ImageSize = None,
+    recipe: Recipe = "default",
+    augment: Augment = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    out: Out = Path("runs"),
+    open_test: Annotated[
+        bool, typer.Option("--open-test", help="Open the sealed test set at the end.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make a classifier: baselines, from scratch, pretrained; choose on validation; report."""
+    from fewlabels.workflows.fit import fit as run_fit
+
+    settings = _settings(
+        recipe,
+        config,
+        assignments,
+        data__source=data,
+        data__labels=labels,
+        data__image_size=image_size,
+        data__num_labels=num_labels,
+        data__label_seed=label_seed if num_labels is not None else None,
+        split__shares=split,
+        augment__name=augment,
+    )
+    output.fit_result(run_fit(settings, out, open_test_set=open_test), json)
+
+
+@app.command()
+def compare(
+    data: DataPath,
+    draws: Annotated[int, typer.Option(help="How many draws of labels.", metavar="N")] = 10,
+    repeat_pretraining: Annotated[
+        bool, typer.Option("--repeat-pretraining", help="Pretrain anew for every draw.")
+    ] = False,
+    labels: Labels = None,
+    num_labels: NumLabels = None,
+    split: Share = None,
+    recipe: Recipe = "default",
+    augment: Augment = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    json: Json = False,
+) -> None:
+    """Does pretraining help here? Scratch against pretrained over draws of the labels."""
+    from fewlabels.workflows.compare import compare as run_compare
+
+    settings = _settings(
+        recipe,
+        config,
+        assignments,
+        data__source=data,
+        data__labels=labels,
+        data__num_labels=num_labels,
+        split__shares=split,
+        augment__name=augment,
+    )
+    result = run_compare(settings, draws, repeat_pretraining=repeat_pretraining)
+    output.comparison(result, json)
+
+
+@app.command()
+def test(run: RunPath, json: Json = False) -> None:
+    """Open the sealed test set of a run; it is recorded."""
+    from fewlabels.workflows.testing import test_run
+
+    output.test_result(test_run(run), json)
+
+
+@app.command()
+def evaluate(run: RunPath, data: DataPath, labels: Labels = None, json: Json = False) -> None:
+    """Measure a run on other labelled images."""
+    from fewlabels.workflows.predict import evaluate_run
+
+    output.evaluation(evaluate_run(run, data, labels), json)
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    images: Annotated[
+        str, typer.Argument(metavar="IMAGES", help="Folder, file of images, or one image.")
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--output", help="CSV file to write.", metavar="CSV")
+    ] = Path("predictions.csv"),
+    json: Json = False,
+) -> None:
+    """Classify images and write a CSV file."""
+    from fewlabels.workflows.predict import predict_run
+
+    output.prediction(predict_run(run, images, out), json)
+
+
+@app.command()
+def report(run: RunPath, json: Json = False) -> None:
+    """Write the report of a run anew."""
+    from fewlabels.report.report import write_report
+    from fewlabels.runs.run_folder import open_run
+
+    folder = open_run(run)
+    folder.read_result()
+    output.report(write_report(folder.path), json)
+
+
+@app.command()
+def resume(
+    run: RunPath,
+    open_test: Annotated[
+        bool, typer.Option("--open-test", help="Open the sealed test set at the end.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Finish an interrupted run exactly as it would have gone on."""
+    from fewlabels.workflows.fit import resume as run_resume
+
+    output.fit_result(run_resume(run, open_test_set=open_test), json)
+
+
+def main() -> None:
+    """Entry point of the ``fewlabels`` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; a known error is one sentence on standard error.
+
+    Returns:
+        Exit status: 0 done, 1 an error or an interruption with its sentence, 2 wrong usage.
+    """
+    try:
+        app(arguments)
+    except SystemExit as leaving:  # the usual end of a command, also of a right one
+        return int(leaving.code or 0)
+    except FewlabelsError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()

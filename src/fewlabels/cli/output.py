@@ -1,0 +1,182 @@
+"""What commands print: one JSON object, or tables for people."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def emit_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    json_text.dump(value, sys.stdout, ensure_ascii=False, indent=2)
+    sys.stdout.write("\n")
+
+
+def _table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name, justify in columns:
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    return f"{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f} %"
+
+
+def fit_result(result: dict[str, Any], json: bool) -> None:
+    """The comparison, what was chosen, and where the report is."""
+    report_path = Path(result["run"]) / "report.html"
+    if json:
+        emit_json(result)
+        return
+    rows = [
+        [
+            f"{row['name']}{' ←' if row['name'] == result['chosen'] else ''}",
+            row["kind"],
+            _percent(row["val_accuracy"]),
+            _interval(row["val_interval"]),
+            f"{row['seconds']:.1f}",
+        ]
+        for row in result["comparison"]
+    ]
+    n = result["comparison"][0]["n"]
+    columns = [
+        ("classifier", "left"),
+        ("kind", "left"),
+        ("validation", "right"),
+        ("95 % interval", "right"),
+        ("seconds", "right"),
+    ]
+    _table(columns, rows, f"Accuracy on {n} validation images; ← is what was chosen")
+    if result["test_accuracy"] is None:
+        print(f"The test set is sealed. Open it with: fewlabels test {result['run']}")
+    else:
+        _print_test(result)
+    for warning in result["warnings"]:
+        print(f"Warning: {warning}")
+    print(f"Finished in {result['seconds']:.0f} s. Report: {report_path.resolve()}")
+
+
+def _print_test(result: dict[str, Any]) -> None:
+    print(
+        f"Test accuracy {_percent(result['test_accuracy'])} "
+        f"({_interval(result['test_interval'])}, n = {result['test']['num_images']}), "
+        f"opening number {result['test_openings']}."
+    )
+
+
+def test_result(result: dict[str, Any], json: bool) -> None:
+    """The test accuracy and how often the seal was opened."""
+    if json:
+        emit_json(result)
+        return
+    _print_test(result)
+    print(f"Report: {(Path(result['run']) / 'report.html').resolve()}")
+
+
+def comparison(result: dict[str, Any], json: bool) -> None:
+    """Mean and spread over draws, and the paired difference to scratch."""
+    if json:
+        emit_json(result)
+        return
+    rows = []
+    for row in result["rows"]:
+        difference = row.get("difference")
+        rows.append(
+            [
+                row["name"],
+                f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f} %",
+                "" if difference is None else f"{100 * difference['mean']:+.1f} points",
+                ""
+                if difference is None
+                else f"{100 * difference['low']:+.1f} … {100 * difference['high']:+.1f}",
+                row.get("helps", ""),
+            ]
+        )
+    columns = [
+        ("network", "left"),
+        ("accuracy, mean ± std", "right"),
+        ("against scratch", "right"),
+        ("95 % interval", "right"),
+        ("helps here?", "left"),
+    ]
+    title = f"{result['draws']} draws of the labels, each scored on {result['n_per_draw']} images"
+    _table(columns, rows, title)
+
+
+def evaluation(result: dict[str, Any], json: bool) -> None:
+    """The figures of one evaluation."""
+    if json:
+        emit_json(result)
+        return
+    rows = [
+        ["accuracy", f"{_percent(result['accuracy'])} ({_interval(result['interval'])})"],
+        ["balanced accuracy", _percent(result["balanced_accuracy"])],
+        ["macro F1", f"{result['macro_f1']:.3f}"],
+        ["log loss", f"{result['log_loss']:.3f}"],
+        ["expected calibration error", f"{result['calibration_error']:.3f}"],
+    ]
+    title = f"{result['num_images']} labelled images of {result['source']}"
+    _table([("figure", "left"), ("value", "right")], rows, title)
+
+
+def prediction(result: dict[str, Any], json: bool) -> None:
+    """How many images were classified as what, and where the file is."""
+    if json:
+        emit_json(result)
+        return
+    rows = [[name, str(count)] for name, count in result["predicted"].items() if count]
+    _table([("class", "left"), ("images", "right")], rows, f"{result['num_images']} images")
+    if result["num_skipped"]:
+        print(f"Skipped: {result['num_skipped']} files; --json lists the first 50.")
+    print(f"Predictions: {result['output']}")
+
+
+def report(path: Path, json: bool) -> None:
+    """Where the report is."""
+    if json:
+        emit_json({"report": str(path)})
+    else:
+        print(f"Report: {path.resolve()}")
+
+
+def inspection(result: dict[str, Any], json: bool) -> None:
+    """Counts, sizes, modes and everything that looks wrong."""
+    if json:
+        emit_json(result)
+        return
+    from rich.console import Console
+
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    for name, value in result.items():
+        title = name.replace("_", " ")
+        if isinstance(value, dict):
+            rows = [[str(key), _shown(count)] for key, count in value.items()]
+            if rows:
+                _table([("", "left"), ("", "left")], rows, title)
+        elif isinstance(value, list):
+            console.print(f"{title}: {len(value)}", highlight=False)
+            for entry in value[:10]:
+                console.print(f"  {_shown(entry)}", highlight=False, markup=False)
+        else:
+            console.print(f"{title}: {value}", highlight=False, markup=False)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(entry) for entry in value)
+    return str(value)

@@ -1,0 +1,108 @@
+"""What the parts promise each other: batches, encoders, objectives.
+
+Legend for shapes: B batch, C channels, H height, W width, D features, K classes, N images.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What an objective sees in one step, on the device.
+
+    Attributes:
+        images: float32 (B, C, H, W) in [0, 1], augmented where a policy is set.
+        clean: the same images before augmentation; the same tensor where there is none.
+        labels: int64 (B,), -1 for none; None in a batch without labels.
+        generator: the step's source of randomness (masks, noise), on the device of `images`.
+    """
+
+    images: Tensor
+    clean: Tensor
+    labels: Tensor | None
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The outcome of one training step.
+
+    Attributes:
+        loss: float32 scalar to minimise.
+        logs: named float32 scalars for the history, detached.
+    """
+
+    loss: Tensor
+    logs: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Parameters that share a learning rate.
+
+    Attributes:
+        name: for messages and checkpoints.
+        parameters: what the optimiser updates.
+        learning_rate_scale: factor on the scheduled learning rate; 0 keeps the group frozen.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    learning_rate_scale: float = 1.0
+
+
+class Encoder(nn.Module, ABC):
+    """Images (B, C, H, W) in [0, 1] to features (B, D).
+
+    Attributes:
+        image_shape: (C, H, W) that the encoder was built for.
+        num_features: D.
+    """
+
+    image_shape: ImageShape
+    num_features: int
+
+    @abstractmethod
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Features before pooling: maps, tokens, or for an MLP the features themselves."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Features, float (B, D)."""
+
+    @abstractmethod
+    def stages(self) -> list[list[nn.Module]]:
+        """Groups of modules from input to output; together they hold every parameter once."""
+
+
+class Objective(nn.Module, ABC):
+    """A loss with the modules it trains; knows no trainer, logger or device."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, step: int) -> StepResult:
+        """The loss of one batch.
+
+        Args:
+            batch: see `Batch`.
+            step: optimiser steps done before, from 0.
+        """
+
+    def parameter_groups(self) -> dict[str, list[ParameterGroup]]:
+        """Parameter groups by optimiser; one optimiser named "main" unless overridden."""
+        return {"main": [ParameterGroup(name="all", parameters=list(self.parameters()))]}
+
+    def before_epoch(self, epoch: int, num_epochs: int) -> None:
+        """Called at the start of each epoch, from 0; also the first one after a resume."""
+
+    def after_step(self, step: int) -> None:
+        """Called after each update, for averaged teachers and the like."""

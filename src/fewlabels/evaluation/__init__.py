@@ -1,0 +1,1 @@
+"""Honest numbers: metrics with intervals, baselines, the sealed test set."""

@@ -1,0 +1,13 @@
+"""Networks by name: one encoder a file, decoders that mirror them, and the classifier on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fewlabels.networks.mlp import MLPConfig
+
+NETWORKS: Mapping[str, type[Any]] = {
+    "mlp": MLPConfig,
+}
+"""From network name to its settings class; ``settings.build(image_shape, generator)`` builds it."""

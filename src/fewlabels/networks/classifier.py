@@ -1,0 +1,62 @@
+"""An encoder with a linear head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fewlabels.blocks.initialisation import initialise
+from fewlabels.contracts import Encoder
+
+FULLY_CONNECTED_PARTS = (
+    nn.Linear,
+    nn.BatchNorm1d,
+    nn.LayerNorm,
+    nn.Dropout,
+    nn.Identity,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.Tanh,
+    nn.Sigmoid,
+)
+
+
+class Classifier(nn.Module):
+    """Images (B, C, H, W) in [0, 1] to logits (B, K).
+
+    Attributes:
+        encoder: images to features.
+        head: features to logits.
+    """
+
+    def __init__(self, encoder: Encoder, num_classes: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.num_features, num_classes)
+        self.reset_head(generator)
+
+    def reset_head(self, generator: torch.Generator) -> None:
+        """Draw the head's weights anew."""
+        initialise(self.head, "xavier", generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to logits (B, K)."""
+        return self.head(self.encoder(images))
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Number of trainable and frozen parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def is_fully_connected(module: nn.Module) -> bool:
+    """Whether fully connected layers are the only ones with weights across pixels.
+
+    Allowed beside them are norms over vectors, activations, dropout, and the standardising of
+    pixels. Convolutions, attention and recurrence are not.
+    """
+    leaves = [part for part in module.modules() if not list(part.children())]
+    with_weights = [part for part in leaves if list(part.parameters(recurse=False))]
+    return all(isinstance(part, FULLY_CONNECTED_PARTS) for part in with_weights)

@@ -1,0 +1,66 @@
+"""A progress bar on standard error; silent when that is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What long work reports to."""
+
+    def advance(self, amount: int = 1, **fields: str) -> None:
+        """Say that `amount` more units are done; `fields` are shown beside the bar."""
+
+
+class SilentProgress:
+    """Reports nothing."""
+
+    def advance(self, amount: int = 1, **fields: str) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Progress]:
+    """Show a bar with what is done, time left and a free note, while the block runs.
+
+    Args:
+        description: what is being done, in a few words.
+        total: number of units until done.
+    """
+    if not sys.stderr.isatty():
+        yield SilentProgress()
+        return
+    # Rich costs a tenth of a second to import, so only where a bar is really shown.
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(description, total=total, note="")
+
+        class _Shown:
+            def advance(self, amount: int = 1, **fields: str) -> None:
+                if fields:
+                    note = "  ".join(f"{name} {value}" for name, value in fields.items())
+                    bar.update(task, advance=amount, note=note)
+                else:
+                    bar.advance(task, amount)
+
+        yield _Shown()
+
+
+def say(sentence: str) -> None:
+    """Print one line for the user on standard error."""
+    print(sentence, file=sys.stderr, flush=True)

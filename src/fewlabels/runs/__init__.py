@@ -1,0 +1,1 @@
+"""Run folders: one folder a run, everything in it written atomically."""

@@ -1,0 +1,313 @@
+"""The training loop. It knows protocols, not methods."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass as config_dataclass
+from torch import Tensor
+
+from fewlabels.config import RULES, Values, build, build_named
+from fewlabels.contracts import Objective, StepResult
+from fewlabels.data.batches import Batches
+from fewlabels.errors import NonFiniteLossError
+from fewlabels.progress import Progress, progress_bar
+from fewlabels.randomness import derive_seed
+from fewlabels.training.checkpoint import (
+    load_checkpoint,
+    optimiser_tensors,
+    restore_optimisers,
+    save_checkpoint,
+)
+from fewlabels.training.device import Compute
+from fewlabels.training.early_stopping import EarlyStopping
+from fewlabels.training.optimisers import (
+    OPTIMISERS,
+    AdamWConfig,
+    build_optimisers,
+    l1_penalty,
+    limit_norms,
+    set_learning_rate,
+)
+from fewlabels.training.schedules import SCHEDULES, CosineConfig
+
+Validate = Callable[[], dict[str, float]]
+History = list[dict[str, float | int | str]]
+
+
+@config_dataclass(frozen=True, kw_only=True, config=RULES)
+class TrainingConfig:
+    """Settings of one training phase."""
+
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 64
+    # Epochs without a lower validation loss before stopping and going back to the best weights; 0
+    # trains for all epochs and keeps the last weights.
+    patience: NonNegativeInt = 0
+    # Length to which longer gradients are cut (Pascanu et al., 2013); 0 for never.
+    gradient_clip: NonNegativeFloat = 0.0
+    # Weight of the sum of absolute weights in the loss.
+    l1: NonNegativeFloat = 0.0
+    # Longest incoming weight vector of a unit (Srivastava et al., 2014); 0 for no limit.
+    max_norm: NonNegativeFloat = 0.0
+    # Seconds between checkpoints; 0 writes one every epoch.
+    checkpoint_seconds: NonNegativeFloat = 10.0
+    optimiser: Any = Field(default_factory=AdamWConfig)
+    schedule: Any = Field(default_factory=CosineConfig)
+
+
+def build_training(values: Values, where: str) -> TrainingConfig:
+    """Training settings from plain values, with the named optimiser and schedule inside.
+
+    Raises:
+        ConfigError: an unknown key or name, a wrong type or a value out of range.
+    """
+    ready = dict(values)
+    for section, table in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+        if section in ready:
+            chosen = ready[section]
+            chosen = {"name": chosen} if isinstance(chosen, str) else chosen
+            ready[section] = build_named(table, chosen, f"{where}.{section}", section)
+    return build(TrainingConfig, ready, where)
+
+
+@dataclass
+class PhaseResult:
+    """What came of a training phase.
+
+    Attributes:
+        epochs: epochs trained.
+        steps: optimiser steps done.
+        best_epoch: epoch (from 0) of the best validation loss where early stopping was on, else the
+            last; the weights are those of its end.
+        seconds: time spent, over all resumes.
+        history: one row per epoch.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    best_epoch: int = -1
+    seconds: float = 0.0
+    history: History = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one objective over one source of batches.
+
+    Args:
+        name: of the phase, for messages and history.
+        config: settings of the phase.
+        compute: device and precision.
+        seed: everything random in the phase derives from it and the epoch.
+        checkpoint: file to save to and to resume from; None for neither.
+        on_history: called with the phase's rows whenever a checkpoint is written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: TrainingConfig,
+        compute: Compute,
+        *,
+        seed: int,
+        checkpoint: Path | None = None,
+        on_history: Callable[[History], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.compute = compute
+        self.seed = seed
+        self.checkpoint = checkpoint
+        self.on_history = on_history
+
+    def run(
+        self,
+        objective: Objective,
+        batches: Batches,
+        *,
+        validate: Validate | None = None,
+        stop_after: int | None = None,
+    ) -> PhaseResult:
+        """Train until the epochs are over or patience runs out; the objective is left in eval mode.
+
+        Args:
+            objective: trained in place.
+            batches: its training data.
+            validate: called after each epoch; returns at least "val_loss".
+            stop_after: end after this many epochs with the schedule of the full length, to repeat a
+                phase at the length that validation chose.
+
+        Raises:
+            NonFiniteLossError: the loss was infinite or not a number; the weights are untouched.
+        """
+        objective.to(self.compute.device)
+        optimisers = build_optimisers(self.config.optimiser, objective.parameter_groups())
+        stopping = EarlyStopping(self.config.patience if validate else 0)
+        result, best = PhaseResult(), dict[str, Tensor]()
+        if self.checkpoint is not None and self.checkpoint.exists():
+            result, best = self._restore(objective, optimisers, stopping)
+        last_saved = time.perf_counter()
+        num_epochs = min(self.config.epochs, stop_after or self.config.epochs)
+        remaining = num_epochs - result.epochs
+        # Dropout draws from torch's global generator: leave the caller's as it was.
+        with (
+            torch.random.fork_rng(devices=_cuda_devices(self.compute)),
+            progress_bar(self.name.replace("_", " "), remaining * batches.num_batches) as progress,
+        ):
+            while result.epochs < num_epochs and not stopping.should_stop:
+                started = time.perf_counter()
+                row = self._train_epoch(objective, optimisers, batches, result, progress)
+                if validate is not None:
+                    objective.eval()
+                    row |= validate()
+                if stopping.patience and stopping.update(float(row["val_loss"]), result.epochs):
+                    best = {k: v.detach().clone() for k, v in objective.state_dict().items()}
+                row["seconds"] = time.perf_counter() - started
+                result.seconds += float(row["seconds"])
+                result.history.append(row)
+                result.epochs += 1
+                if time.perf_counter() - last_saved >= self.config.checkpoint_seconds:
+                    self._save(objective, optimisers, stopping, result, best)
+                    last_saved = time.perf_counter()
+        if best:
+            objective.load_state_dict(best)
+        result.best_epoch = stopping.best_epoch if best else result.epochs - 1
+        objective.eval()
+        self._save(objective, optimisers, stopping, result, best)
+        return result
+
+    def _train_epoch(
+        self,
+        objective: Objective,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        batches: Batches,
+        result: PhaseResult,
+        progress: Progress,
+    ) -> dict[str, float | int | str]:
+        epoch, started = result.epochs, time.perf_counter()
+        torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
+        losses = [float(row.get("val_loss", row["train_loss"])) for row in result.history]
+        objective.train()
+        objective.before_epoch(epoch, self.config.epochs)
+        sums: dict[str, Tensor] = {}
+        learning_rate = 0.0
+        for position, batch in enumerate(batches.epoch(epoch)):
+            # Halfway through the step, so that a warm-up from zero does not waste the first one.
+            now = epoch + (position + 0.5) / batches.num_batches
+            factor = self.config.schedule.factor(now, self.config.epochs, losses)
+            learning_rate = self.config.optimiser.learning_rate * factor
+            with self.compute.autocast():
+                step = objective.loss(batch, result.steps)
+            loss = self._penalised(objective, step)
+            self._check_finite(loss, batch.images, epoch, result.steps, learning_rate)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._update(objective, optimisers, learning_rate)
+            objective.after_step(result.steps)
+            result.steps += 1
+            for name, value in {"train_loss": step.loss.detach(), **step.logs}.items():
+                sums[name] = sums.get(name, 0) + value * len(batch.images)
+            speed = (position + 1) * batches.batch_size / (time.perf_counter() - started)
+            progress.advance(1, loss=f"{loss.item():.4f}", speed=f"{speed:,.0f} images/s")
+        averages = {name: float(total) / batches.num_images for name, total in sums.items()}
+        speed = batches.num_images / (time.perf_counter() - started)
+        return {
+            "phase": self.name,
+            "epoch": epoch,
+            "step": result.steps,
+            "learning_rate": learning_rate,
+            **averages,
+            "images_per_second": speed,
+        }
+
+    def _penalised(self, objective: Objective, step: StepResult) -> Tensor:
+        if self.config.l1 > 0:
+            return step.loss + self.config.l1 * l1_penalty(objective.parameters())
+        return step.loss
+
+    def _update(
+        self,
+        objective: Objective,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        learning_rate: float,
+    ) -> None:
+        if self.config.gradient_clip > 0:
+            torch.nn.utils.clip_grad_norm_(objective.parameters(), self.config.gradient_clip)
+        for optimiser in optimisers.values():
+            set_learning_rate(optimiser, learning_rate)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        if self.config.max_norm > 0:
+            limit_norms(objective.parameters(), self.config.max_norm)
+
+    def _check_finite(
+        self, loss: Tensor, images: Tensor, epoch: int, step: int, learning_rate: float
+    ) -> None:
+        value = loss.item()
+        if math.isfinite(value):
+            return
+        if not torch.isfinite(images).all():
+            cause = "the images hold values that are not finite; clean the data"
+        else:
+            cause = (
+                f"most likely the learning rate {learning_rate:.3g} is too high; try a tenth of it, "
+                "or gradient_clip = 1"
+            )
+        raise NonFiniteLossError(
+            f"The loss of phase {self.name!r} became {value} at step {step} (epoch {epoch + 1}); "
+            f"training stopped before the update. Likely cause: {cause}."
+        )
+
+    def _save(
+        self,
+        objective: Objective,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        stopping: EarlyStopping,
+        result: PhaseResult,
+        best: Mapping[str, Tensor],
+    ) -> None:
+        if self.on_history is not None:
+            self.on_history(result.history)
+        if self.checkpoint is None:
+            return
+        tensors = {f"objective/{name}": value for name, value in objective.state_dict().items()}
+        tensors |= {f"best/{name}": value for name, value in best.items()}
+        tensors |= optimiser_tensors(optimisers)
+        facts = {"result": vars(result), "stopping": vars(stopping)}
+        save_checkpoint(self.checkpoint, tensors, _without_infinity(facts))
+
+    def _restore(
+        self,
+        objective: Objective,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        stopping: EarlyStopping,
+    ) -> tuple[PhaseResult, dict[str, Tensor]]:
+        assert self.checkpoint is not None
+        tensors, facts = load_checkpoint(self.checkpoint)
+        objective.load_state_dict(_part(tensors, "objective"))
+        restore_optimisers(optimisers, tensors)
+        saved = facts["stopping"]
+        stopping.best = math.inf if saved["best"] is None else saved["best"]
+        stopping.best_epoch, stopping.waited = saved["best_epoch"], saved["waited"]
+        return PhaseResult(**facts["result"]), _part(tensors, "best")
+
+
+def _part(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    prefix = f"{kind}/"
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _without_infinity(facts: dict[str, Any]) -> dict[str, Any]:
+    stopping = dict(facts["stopping"])
+    stopping["best"] = None if math.isinf(stopping["best"]) else stopping["best"]
+    return {**facts, "stopping": stopping}
+
+
+def _cuda_devices(compute: Compute) -> list[torch.device]:
+    return [compute.device] if compute.device.type == "cuda" else []

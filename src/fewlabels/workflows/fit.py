@@ -1,0 +1,321 @@
+"""The main job: baselines, from scratch, pretrain, transfer, choose, refit, report."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import fewlabels
+from fewlabels.data.image_set import ImageSet
+from fewlabels.errors import RunError, StorageError
+from fewlabels.evaluation.baselines import BaselineResult, run_baselines
+from fewlabels.evaluation.metrics import evaluate
+from fewlabels.evaluation.sealed_test import write_seal
+from fewlabels.files import write_json
+from fewlabels.networks.classifier import is_fully_connected, num_parameters
+from fewlabels.progress import say
+from fewlabels.report.report import write_report
+from fewlabels.runs.run_folder import RunFolder, new_run, open_run, read_json
+from fewlabels.training.device import environment
+from fewlabels.training.trainer import History, PhaseResult
+from fewlabels.workflows.candidates import Candidate, best, comparison_row
+from fewlabels.workflows.model import Model, save_model
+from fewlabels.workflows.phases import Context, Pretrained, pretrain, train_classifier
+from fewlabels.workflows.pictures import pretraining_facts, save_pictures
+from fewlabels.workflows.prepare import Prepared, prepare
+from fewlabels.workflows.settings import Settings, build_settings
+from fewlabels.workflows.testing import open_test
+
+
+def fit(settings: Settings, runs: Path, *, open_test_set: bool = False) -> dict[str, Any]:
+    """Make a classifier from few labels, in a new run folder.
+
+    Args:
+        settings: of the run.
+        runs: folder in which the run folder is made.
+        open_test_set: evaluate on the sealed test set at the end, and record it.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        FewlabelsError: bad data, settings or disk; a started run can be resumed.
+    """
+    prepared, data = prepare(settings)
+    folder = new_run(runs, Path(settings.data.source).stem, datetime.now())
+    folder.write_config(settings.to_values())
+    write_json(folder.environment, _environment(prepared))
+    write_json(folder.splits, prepared.split.to_json(prepared.data))
+    write_seal(folder.seal, prepared.sealed)
+    say(f"Run folder: {folder.path}")
+    return _complete_or_say_how(folder, settings, prepared, data, open_test_set)
+
+
+def resume(path: Path, *, open_test_set: bool = False) -> dict[str, Any]:
+    """Finish an interrupted run exactly as it would have gone on.
+
+    Raises:
+        RunError: no run, another version, or the images have changed since.
+    """
+    folder = open_run(path)
+    settings = build_settings(folder.read_config())
+    if folder.result.is_file():
+        say(f"The run {path} has already finished; there is nothing to resume.")
+        return folder.read_result()
+    prepared, data = prepare(settings)
+    _check_same_data(folder, prepared)
+    return _complete_or_say_how(folder, settings, prepared, data, open_test_set)
+
+
+def _complete_or_say_how(
+    folder: RunFolder, settings: Settings, prepared: Prepared, data: ImageSet, open_test_set: bool
+) -> dict[str, Any]:
+    try:
+        return complete(folder, settings, prepared, data, open_test_set=open_test_set)
+    except (KeyboardInterrupt, StorageError):
+        say(
+            "Stopped; the last checkpoint is kept. "
+            f"Go on from there with: fewlabels resume {folder.path}"
+        )
+        raise
+
+
+def _check_same_data(folder: RunFolder, prepared: Prepared) -> None:
+    """Also writes the files that a run killed in its first second did not get to write."""
+    split = prepared.split.to_json(prepared.data)
+    if not folder.splits.is_file():
+        write_json(folder.splits, split)
+    write_seal(folder.seal, prepared.sealed)
+    if not folder.environment.is_file():
+        write_json(folder.environment, _environment(prepared))
+    same_images = read_json(folder.environment)["images"] == _environment(prepared)["images"]
+    if read_json(folder.splits) != split or not same_images:
+        raise RunError(
+            f"The images or labels have changed since the run {folder.path} was started, so it "
+            "cannot go on exactly. Restore them, or start a new run."
+        )
+
+
+def _environment(prepared: Prepared) -> dict[str, str | int]:
+    """Versions, machine, and a digest of all images: a resumed run must see the same ones."""
+    digest = hashlib.sha256(np.ascontiguousarray(prepared.data.images)).hexdigest()
+    return {"fewlabels": fewlabels.__version__, **environment(), "images": f"sha256:{digest}"}
+
+
+def complete(
+    folder: RunFolder,
+    settings: Settings,
+    prepared: Prepared,
+    data: ImageSet,
+    *,
+    open_test_set: bool,
+) -> dict[str, Any]:
+    """All phases of a run; those with a finished checkpoint are taken from it.
+
+    Args:
+        folder: an existing run folder with its settings written.
+        settings: of the run.
+        prepared: images with roles, test labels sealed.
+        data: the same with test labels, handed on only to the opening of the seal.
+        open_test_set: evaluate on the test set at the end.
+    """
+    started = time.perf_counter()
+    history = RunHistory(folder)
+    context = Context.of(settings, checkpoint=folder.checkpoint, on_history=history.update)
+    pool = prepared.data.images[prepared.split.pretraining(len(prepared.data))]
+    baselines = _baselines(folder, context, prepared, pool)
+    candidates, pretrained = _candidates(context, prepared, pool)
+    chosen = best(candidates)
+    say(f"Chosen on validation: {chosen.name} ({chosen.evaluation.accuracy:.1%}).")
+    final, refit_phase = _refit(context, prepared, pool, chosen, pretrained)
+    phases = {candidate.name: candidate.phase for candidate in candidates}
+    if pretrained is not None:
+        phases["pretrain"] = pretrained.phase
+    phases["refit"] = refit_phase
+    model = Model(final, settings.network, prepared.data.image_shape, prepared.data.class_names)
+    save_model(folder.model, model, {"recipe": settings.run.recipe})
+    reference = pretraining_facts(context, pretrained, pool) if pretrained else None
+    map_method = save_pictures(folder, context, prepared, pretrained, chosen, reference)
+    result = {
+        "run": str(folder.path),
+        "version": fewlabels.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": time.perf_counter() - started,
+        "recipe": settings.run.recipe,
+        "data": _data_facts(prepared),
+        "phases": [_phase_row(name, phase) for name, phase in phases.items()],
+        "comparison": [comparison_row(entry) for entry in [*baselines, *candidates]],
+        "chosen": chosen.name,
+        "chosen_epochs": chosen.phase.best_epoch + 1,
+        "val_accuracy": chosen.evaluation.accuracy,
+        "val_interval": list(chosen.evaluation.interval),
+        "validation": chosen.evaluation.to_dict(),
+        "test_accuracy": None,
+        "test": None,
+        "network": {
+            "name": settings.network.name,
+            "num_parameters": num_parameters(final),
+            "fully_connected_only": is_fully_connected(final),
+        },
+        "compute": {
+            "device": str(context.compute.device),
+            "precision": context.compute.precision,
+        },
+        "pretraining": None if reference is None else reference.facts(settings, len(pool)),
+        "map_method": map_method,
+        "decisions": _decisions(context, prepared),
+        "warnings": [],
+        "problems": [vars(problem) for problem in prepared.data.problems[:50]],
+        "num_problems": len(prepared.data.problems),
+    }
+    write_json(folder.result, result)
+    if open_test_set and len(prepared.split.test):
+        return open_test(folder, model, data, prepared, context.compute)
+    write_report(folder.path)
+    return result
+
+
+class RunHistory:
+    """Keeps ``history.csv`` up to date while phases come and go."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.rows: dict[str, History] = {}
+
+    def update(self, rows: History) -> None:
+        """Take in one phase's rows and write all of them."""
+        if rows:
+            self.rows[str(rows[0]["phase"])] = rows
+            self.folder.write_history(row for phase in self.rows.values() for row in phase)
+
+
+def _baselines(
+    folder: RunFolder, context: Context, prepared: Prepared, pool: npt.NDArray[Any]
+) -> list[BaselineResult]:
+    saved = folder.checkpoint("baselines").with_suffix(".json")
+    if saved.is_file():
+        return [BaselineResult(**row) for row in read_json(saved)["baselines"]]
+    say("Baselines on raw pixels and on principal components …")
+    training, validation = prepared.training, prepared.validation
+    results = run_baselines(
+        training.images,
+        training.labels,
+        pool,
+        validation.images,
+        validation.labels,
+        seed=context.seed,
+    )
+    write_json(saved, {"baselines": [vars(result) for result in results]})
+    return results
+
+
+def _candidates(
+    context: Context, prepared: Prepared, pool: npt.NDArray[Any]
+) -> tuple[list[Candidate], Pretrained | None]:
+    say("The network from scratch, on the labels alone …")
+    candidates = [_candidate(context, prepared, pool, "scratch", None, None)]
+    strategies: Sequence[str] = context.settings.transfer.strategies
+    if not strategies:
+        return candidates, None
+    say(f"Pretraining on {len(pool):,} images without labels …")
+    pretrained = pretrain(context, pool)
+    for strategy in strategies:
+        say(f"Transfer of the pretrained encoder: {strategy} …")
+        name = f"transfer_{strategy}"
+        candidates.append(_candidate(context, prepared, pool, name, pretrained, strategy))
+    return candidates, pretrained
+
+
+def _candidate(
+    context: Context,
+    prepared: Prepared,
+    pool: npt.NDArray[Any],
+    name: str,
+    pretrained: Pretrained | None,
+    strategy: str | None,
+) -> Candidate:
+    trained = train_classifier(
+        context,
+        name,
+        prepared.training,
+        prepared.validation,
+        prepared.data.num_classes,
+        encoder_state=pretrained.encoder.state_dict() if pretrained else None,
+        strategy=strategy,
+        statistics_from=pool,
+    )
+    validation = prepared.validation
+    model = Model(trained.classifier, context.settings.network, prepared.data.image_shape, ())
+    probabilities = model.predict(validation.images, context.compute.device)
+    evaluation = evaluate(probabilities, validation.labels, prepared.data.class_names)
+    return Candidate(name, strategy, trained.classifier, trained.phase, probabilities, evaluation)
+
+
+def _refit(
+    context: Context,
+    prepared: Prepared,
+    pool: npt.NDArray[Any],
+    chosen: Candidate,
+    pretrained: Pretrained | None,
+) -> tuple[Any, PhaseResult]:
+    say("Refit of the chosen one on training and validation labels together …")
+    trained = train_classifier(
+        context,
+        "refit",
+        prepared.training + prepared.validation,
+        None,
+        prepared.data.num_classes,
+        encoder_state=pretrained.encoder.state_dict() if pretrained and chosen.strategy else None,
+        strategy=chosen.strategy,
+        statistics_from=pool,
+        stop_after=chosen.phase.best_epoch + 1,
+    )
+    return trained.classifier, trained.phase
+
+
+def _data_facts(prepared: Prepared) -> dict[str, Any]:
+    data = prepared.data
+    counts = prepared.counts()
+    return {
+        "source": data.source,
+        "num_images": len(data),
+        "num_labelled": sum(counts.values()) - counts["unlabelled"],
+        "num_classes": data.num_classes,
+        "image_shape": list(data.image_shape),
+        "class_names": list(data.class_names),
+        "counts": counts,
+    }
+
+
+def _phase_row(name: str, phase: PhaseResult) -> dict[str, Any]:
+    images = [float(row["images_per_second"]) for row in phase.history]
+    return {
+        "name": name,
+        "seconds": phase.seconds,
+        "epochs": phase.epochs,
+        "best_epoch": phase.best_epoch,
+        "images_per_second": float(np.median(images)) if images else None,
+    }
+
+
+def _decisions(context: Context, prepared: Prepared) -> list[str]:
+    settings, compute = context.settings, context.compute
+    policy, _ = context.policy(prepared.data.image_shape)
+    sentences = [
+        f"Computed on {compute.device} in {compute.precision} precision "
+        f"(asked for: {settings.run.device}, {settings.run.precision}).",
+        f"Augmentation policy: {policy} (asked for: {settings.augment_policy}).",
+    ]
+    if prepared.counts()["held_back"]:
+        sentences.append(
+            f"The data has an official test part, so the third share of the split "
+            f"({prepared.counts()['held_back']} images) is held back unused."
+        )
+    return sentences

@@ -1,0 +1,271 @@
+"""The two phases of learning: from images alone, then from labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewlabels.augment.policies import Policy, augment, is_identity, resolve, resolve_name
+from fewlabels.blocks.standardise import Standardise
+from fewlabels.blocks.losses import balanced_weights, classification_loss
+from fewlabels.contracts import Encoder, ImageShape, Objective
+from fewlabels.data.batches import (
+    Augmentation,
+    Batches,
+    as_tensor,
+    channel_statistics,
+    to_float,
+)
+from fewlabels.lookup import find
+from fewlabels.networks.classifier import Classifier
+from fewlabels.randomness import derive_seed, generator, numpy_generator
+from fewlabels.training.device import Compute, choose
+from fewlabels.training.trainer import History, PhaseResult, Trainer
+from fewlabels.transfer import STRATEGIES
+from fewlabels.transfer.full import Full
+from fewlabels.transfer.strategy import Strategy
+from fewlabels.transfer.supervised import Supervised
+from fewlabels.workflows.settings import Settings
+
+MAX_PRETEXT_VALIDATION = 1_000
+"""Images held out of pretraining to see whether its loss falls on unseen ones."""
+
+Images = npt.NDArray[Any]
+Labels = npt.NDArray[np.int64]
+
+
+def image_shape(images: Images) -> ImageShape:
+    """Channels, height and width of an array of images."""
+    return int(images.shape[1]), int(images.shape[2]), int(images.shape[3])
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with a label each.
+
+    Attributes:
+        images: uint8 or float32 (N, C, H, W).
+        labels: int64 (N,), none missing.
+    """
+
+    images: Images
+    labels: Labels
+
+    def __add__(self, other: LabelledImages) -> LabelledImages:
+        images = np.concatenate([self.images, other.images])
+        return LabelledImages(images, np.concatenate([self.labels, other.labels]))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all phases of a run share.
+
+    Attributes:
+        settings: of the run.
+        compute: device and precision.
+        seed: everything random derives from it.
+        checkpoint: from phase name to its checkpoint file; None for no checkpoints.
+        on_history: takes a phase's rows as they grow.
+    """
+
+    settings: Settings
+    compute: Compute
+    seed: int
+    checkpoint: Callable[[str], Path] | None = None
+    on_history: Callable[[History], None] | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, **rest: Any) -> Context:
+        """The context that the settings ask for."""
+        compute = choose(settings.run.device, settings.run.precision)
+        return cls(settings, compute, settings.run.seed, **rest)
+
+    def trainer(self, phase: str, config: Any) -> Trainer:
+        """A trainer for one phase."""
+        return Trainer(
+            phase,
+            config,
+            self.compute,
+            seed=derive_seed(self.seed, phase),
+            checkpoint=self.checkpoint(phase) if self.checkpoint else None,
+            on_history=self.on_history,
+        )
+
+    def batches(
+        self, images: Images, labels: Labels | None, batch_size: int, phase: str, augmented: bool
+    ) -> Batches:
+        """Training batches of one phase, augmented as the settings say."""
+        return Batches(
+            images,
+            labels,
+            batch_size=batch_size,
+            device=self.compute.device,
+            augmentation=self.augmentation(images) if augmented else None,
+            seed=derive_seed(self.seed, phase, "batches"),
+        )
+
+    def augmentation(self, images: Images) -> Augmentation | None:
+        """The augmentation for images of this shape; None where the policy changes nothing."""
+        _, policy = self.policy(image_shape(images))
+        return None if is_identity(policy) else partial(augment, policy=policy)
+
+    def policy(self, shape: ImageShape) -> tuple[str, Policy]:
+        """Name and ranges of the augmentation policy for images of this shape."""
+        name = resolve_name(self.settings.augment_policy, shape)
+        return name, resolve(name, self.settings.augment, shape)
+
+    def new_encoder(self, images: Images, phase: str) -> Encoder:
+        """An untrained encoder that standardises by these images' channel statistics."""
+        weights = generator(self.seed, phase, "weights")
+        encoder: Encoder = self.settings.network.build(image_shape(images), weights)
+        for module in encoder.modules():
+            if isinstance(module, Standardise):
+                module.set_statistics(*channel_statistics(images))
+        return encoder
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder that has seen the images, and how well it can draw them.
+
+    Attributes:
+        objective: the trained objective, on the CPU or the device it trained on.
+        encoder: its encoder.
+        phase: the training's course.
+        held_out: positions, within the images given, that it was not trained on.
+    """
+
+    objective: Any
+    encoder: Encoder
+    phase: PhaseResult
+    held_out: npt.NDArray[np.intp]
+
+
+def pretrain(context: Context, images: Images) -> Pretrained:
+    """Train an encoder on images without labels.
+
+    Args:
+        context: settings and machine.
+        images: uint8 or float32 (N, C, H, W), test images not among them.
+    """
+    settings = context.settings
+    encoder = context.new_encoder(images, "pretrain")
+    decoder: nn.Module = settings.network.build_decoder(
+        image_shape(images),
+        encoder.num_features,
+        settings.pretext.output,
+        generator(context.seed, "pretrain", "decoder"),
+    )
+    objective: Objective = settings.pretext.build(encoder, decoder)
+    held_out, trained = _hold_out(len(images), context.seed)
+    batches = context.batches(
+        images[trained],
+        None,
+        settings.pretraining.batch_size,
+        "pretrain",
+        augmented=settings.pretext.augmented,
+    )
+    validate = partial(_reconstruction_loss, objective, images[held_out], context.compute)
+    trainer = context.trainer("pretrain", settings.pretraining)
+    phase = trainer.run(objective, batches, validate=validate if len(held_out) else None)
+    return Pretrained(objective, encoder, phase, held_out)
+
+
+def _hold_out(num_images: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    order = numpy_generator(seed, "pretrain", "held out").permutation(num_images)
+    count = min(MAX_PRETEXT_VALIDATION, num_images // 10)
+    return np.sort(order[:count]), np.sort(order[count:])
+
+
+@torch.inference_mode()
+def reconstruct(
+    objective: Any, images: Images, compute: Compute, batch_size: int = 1_000
+) -> npt.NDArray[np.float32]:
+    """Images through encoder and decoder in float32, clipped to [0, 1], same shape."""
+    objective.eval().to(compute.device)
+    parts = [
+        objective(to_float(batch.to(compute.device))).clamp(0, 1).cpu().numpy()
+        for batch in as_tensor(images).split(batch_size)
+    ]
+    return np.concatenate(parts)
+
+
+def _reconstruction_loss(objective: Any, images: Images, compute: Compute) -> dict[str, float]:
+    shown = as_tensor(reconstruct(objective, images, compute))
+    return {"val_loss": float(F.mse_loss(shown, to_float(as_tensor(images))))}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A classifier and the course of its training."""
+
+    classifier: Classifier
+    phase: PhaseResult
+
+
+def train_classifier(
+    context: Context,
+    name: str,
+    training: LabelledImages,
+    validation: LabelledImages | None,
+    num_classes: int,
+    *,
+    encoder_state: dict[str, Tensor] | None,
+    strategy: str | None,
+    statistics_from: Images,
+    stop_after: int | None = None,
+) -> Trained:
+    """Train a classifier on labelled images.
+
+    Args:
+        context: settings and machine.
+        name: of the phase; it also seeds the head, the order and the augmentation.
+        training: what it learns from.
+        validation: what early stopping and the curves look at; None for neither.
+        num_classes: K.
+        encoder_state: weights of a pretrained encoder; None starts from scratch.
+        strategy: transfer strategy; None trains everything at the full rate.
+        statistics_from: images whose channel statistics standardise the input.
+        stop_after: epochs after which to end, with the schedule of the full length.
+    """
+    settings = context.settings
+    encoder = context.new_encoder(statistics_from, "scratch")
+    if encoder_state is not None:
+        encoder.load_state_dict(encoder_state)
+    classifier = Classifier(encoder, num_classes, generator(context.seed, "head"))
+    weights = None
+    if settings.classification.class_weights == "balanced":
+        weights = balanced_weights(torch.from_numpy(training.labels), num_classes)
+    chosen: Strategy = find(STRATEGIES, strategy, "transfer strategy")() if strategy else Full()
+    objective = Supervised(classifier, settings.classification, chosen, weights)
+    batches = context.batches(
+        training.images, training.labels, settings.training.batch_size, name, augmented=True
+    )
+    validate = partial(_classification_scores, objective, validation) if validation else None
+    trainer = context.trainer(name, settings.training)
+    phase = trainer.run(objective, batches, validate=validate, stop_after=stop_after)
+    return Trained(classifier, phase)
+
+
+@torch.inference_mode()
+def _classification_scores(objective: Supervised, labelled: LabelledImages) -> dict[str, float]:
+    device = next(objective.classifier.head.parameters()).device
+    labels = torch.from_numpy(labelled.labels)
+    logits = torch.cat(
+        [
+            objective.classifier(to_float(batch.to(device))).cpu()
+            for batch in as_tensor(labelled.images).split(1_000)
+        ]
+    )
+    loss = classification_loss(objective.config, logits, labels, None)
+    correct = (logits.argmax(1) == labels).float().mean()
+    return {"val_loss": float(loss), "val_accuracy": float(correct)}

@@ -1,0 +1,232 @@
+"""The command line, in this process where that is enough and in its own where it matters."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from fewlabels.cli.main import app, run
+
+QUICK = [
+    "--set=pretraining.epochs=4",
+    "--set=training.epochs=20",
+    "--set=network.widths=[32]",
+    "--set=transfer.strategies=['full']",
+]
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 real digits as PNG files: 80 in class folders, the rest in unlabelled/."""
+    folder = tmp_path_factory.mktemp("images")
+    digits = load_digits()
+    for index in range(300):
+        name = str(digits.target[index]) if index < 80 else "unlabelled"
+        (folder / name).mkdir(exist_ok=True)
+        pixels = np.uint8(digits.images[index] * 15)
+        Image.fromarray(pixels).save(folder / name / f"{index:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    assert run(["fit", str(image_folder), *QUICK, "--out", str(out)]) == 0
+    (path,) = out.iterdir()
+    return path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from fewlabels.cli.main import run; run(['--help']);"
+        "heavy = {'torch', 'sklearn', 'pandas', 'matplotlib', 'pydantic', 'pyarrow', 'numpy'};"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "fit" in done.stdout
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    import fewlabels
+
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == fewlabels.__version__
+
+
+def test_commands_have_at_most_ten_flags() -> None:
+    """Besides --config and --set, through which the rest goes."""
+    import typer
+
+    for name, command in typer.main.get_command(app).commands.items():
+        flags = {p.name for p in command.params if p.param_type_name == "option"}
+        assert len(flags - {"config", "assignments", "help"}) <= 10, name
+
+
+def test_fit_report_and_seal(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (finished / "report.html").is_file()
+    seal = json.loads((finished / "seal.json").read_text())
+    assert seal["openings"] == []
+    result = run_json(capsys, "test", str(finished))
+    assert 0 <= result["test_accuracy"] <= 1
+    assert run(["report", str(finished)]) == 0
+
+
+def test_fit_json_is_one_object(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_json(
+        capsys, "fit", str(image_folder), *QUICK, "--open-test", "--out", str(tmp_path)
+    )
+    assert result["test_accuracy"] is not None
+    assert Path(result["run"]).is_dir()
+
+
+def test_predict_folder_and_single_image(
+    finished: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "predictions.csv"
+    assert run(["predict", str(finished), str(image_folder / "unlabelled"), "-o", str(output)]) == 0
+    with open(output, newline="") as file:
+        rows = list(csv.DictReader(file))
+    files = sorted(path.name for path in (image_folder / "unlabelled").iterdir())
+    assert [row["image"] for row in rows] == files
+    names = [str(digit) for digit in range(10)]
+    assert list(rows[0]) == ["image", "label", "probability", *names]
+    for row in rows:
+        shares = {name: float(row[name]) for name in names}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
+        assert float(row["probability"]) == max(shares.values())
+    one = image_folder / "unlabelled" / files[5]
+    assert run(["predict", str(finished), str(one), "-o", str(output)]) == 0
+    with open(output, newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert {**row, "image": ""} == {**rows[5], "image": ""}
+
+
+def test_evaluate_on_other_images(
+    finished: Path, image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_json(capsys, "evaluate", str(finished), str(image_folder))
+    assert result["num_images"] == 80
+    assert result["accuracy"] > 0.5
+
+
+def test_inspect_writes_a_contact_sheet(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    result = run_json(capsys, "inspect", str(image_folder), "--sheet", str(sheet))
+    assert result["contact_sheet"] == str(sheet)
+    with Image.open(sheet) as image:
+        assert image.size[0] > 50
+
+
+def test_compare_prints_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", "digits", "--recipe=digits", "--num-labels=60", "--draws=2", *QUICK]
+    assert run(arguments) == 0
+    assert "scratch" in capsys.readouterr().out
+
+
+def test_demo_runs_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", *QUICK, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "transfer_full" in printed
+    assert "report.html" in printed
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert run(list(arguments)) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    error = captured.err.splitlines()[-1]
+    assert error.startswith("Error: ")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--recipe=defalt"], ["recipe", "'defalt'", "default"]),
+        (["--set=network.name=mpl"], ["network", "mlp"]),
+        (["--set=netwrok.name=mlp"], ["netwrok", "network"]),
+        (["--set=network.wdths=[3]"], ["wdths", "widths"]),
+        (["--set=network.latent=0"], ["network.latent", "0"]),
+        (["--set=network.widths=wide"], ["network.widths", "wide"]),
+        (["--set=training.epochs=many"], ["training.epochs", "many"]),
+        (["--set=training.optimiser.name=adan"], ["adan", "adam"]),
+        (["--set=transfer.strategies=['frozne']"], ["frozne", "frozen"]),
+        (["--set=epochs"], ["epochs", "a.b=value"]),
+        (["--augment=strnog"], ["strnog", "strong"]),
+        (["--config=missing.toml"], ["missing.toml"]),
+        (["--num-labels=5000"], ["5000", "1797"]),
+        (["--num-labels=300", "--split=200/200/200"], ["200", "300"]),
+        (["--split=60/40"], ["split.shares", "60/40"]),
+    ],
+)
+def test_wrong_settings_are_one_sentence_and_leave_nothing(
+    arguments: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    error = error_of(capsys, "fit", "digits", *arguments, "--out", str(out))
+    assert all(word in error for word in words), error
+    assert not out.exists()
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit", "digits", "--no-such-flag"]) == 2
+    assert "--no-such-flag" in capsys.readouterr().err
+
+
+def test_missing_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("test", "report", "resume"):
+        assert "There is no run" in error_of(capsys, command, str(tmp_path / "nothing"))
+
+
+def test_run_of_another_version(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old").mkdir()
+    text = (finished / "config.toml").read_text().replace("run_format = 1", "run_format = 99")
+    (tmp_path / "old" / "config.toml").write_text(text)
+    assert "another version" in error_of(capsys, "resume", str(tmp_path / "old"))
+
+
+def test_pickle_as_model_is_refused(
+    finished: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pickle
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "model" / "weights.safetensors").write_bytes(pickle.dumps({"a": 1}))
+    output = tmp_path / "predictions.csv"
+    error = error_of(capsys, "predict", str(copy), str(image_folder), "-o", str(output))
+    assert "cannot be read" in error
+    assert not output.exists()
+
+
+def test_runs_folder_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "runs"
+    out.write_text("in the way")
+    error = error_of(capsys, "fit", "digits", "--num-labels=60", *QUICK, "--out", str(out))
+    assert "Cannot write" in error
+    assert out.read_text() == "in the way"
