@@ -59,10 +59,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_run_ends_in_the_same_weights(phase: str, undisturbed: Path, tmp_path: Path) -> None:
-    process = start(tmp_path)
-    run = wait_for(tmp_path, phase, process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    with start(tmp_path) as process:
+        run = wait_for(tmp_path, phase, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
     assert not (run / "result.json").exists(), "the run ended before it could be killed"
     assert not list(run.rglob("*.tmp"))
     resumed = subprocess.run(
@@ -81,10 +81,10 @@ def test_killed_run_ends_in_the_same_weights(phase: str, undisturbed: Path, tmp_
 
 
 def test_interrupt_says_how_to_resume(tmp_path: Path) -> None:
-    process = start(tmp_path)
-    run = wait_for(tmp_path, "pretrain", process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    with start(tmp_path) as process:
+        run = wait_for(tmp_path, "pretrain", process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
     assert process.returncode == 1
     assert f"fewlabels resume {run}" in errors.decode()
     assert "Traceback" not in errors.decode()

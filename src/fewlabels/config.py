@@ -43,9 +43,7 @@ def build(config_class: type[Config], values: Mapping[str, Any], where: str) -> 
         return TypeAdapter(config_class).validate_python(dict(values))
     except ValidationError as error:
         allowed = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
-        raise ConfigError(
-            "\n".join(_sentence(detail, allowed, where) for detail in error.errors())
-        ) from None
+        raise ConfigError(_sentences(error.errors(), allowed, where)) from None
 
 
 def build_named(
@@ -57,27 +55,50 @@ def build_named(
     return build(find(table, str(values["name"]), what), values, where)
 
 
-def _sentence(detail: Any, allowed: Sequence[str], where: str) -> str:
-    path = ".".join(str(part) for part in detail["loc"])
-    key = f"{where}.{path}" if where and path else where or path
-    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return unknown_name_sentence(path, allowed, f"key of [{where}]" if where else "key")
-    if detail["type"] in ("missing", "missing_argument"):
+def _sentences(details: Sequence[Any], allowed: Sequence[str], where: str) -> str:
+    """One sentence for each wrong key; a union complains once for each of its members."""
+    by_key: dict[str, list[Any]] = {}
+    for detail in details:
+        # Members of a union stand in the path by their type's name; places in a list are numbers.
+        name, *rest = detail["loc"] or ("",)
+        places = "".join(f"[{part}]" for part in rest if isinstance(part, int))
+        by_key.setdefault(f"{name}{places}", []).append(detail)
+    return " ".join(_sentence(key, found, allowed, where) for key, found in by_key.items())
+
+
+def _sentence(name: str, details: Sequence[Any], allowed: Sequence[str], where: str) -> str:
+    key = f"{where}.{name}" if where and name else where or name
+    kind = details[0]["type"]
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return unknown_name_sentence(name, allowed, f"key of [{where}]" if where else "key")
+    if kind in ("missing", "missing_argument"):
         return f"`{key}` is missing."
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    return f"`{key}` {message}. Got {detail['input']!r}."
+    messages = [
+        detail["msg"]
+        .removeprefix("Value error, ")
+        .replace("Input should", "must")
+        .replace("a valid tuple", "a list such as [1000, 500]")
+        .rstrip(".")
+        for detail in details
+    ]
+    return f"`{key}`: {', or '.join(messages)}. Got {details[0]['input']!r}."
 
 
 def merge(*layers: Mapping[str, Any]) -> Values:
     """Lay settings over each other, later ones on top.
 
-    Where a later layer changes the ``name`` of a section, the earlier keys of that section belong to
-    another class and are dropped.
+    Where a later layer changes the ``name`` of a section, the earlier keys of that section belong
+    to another class and are dropped.
     """
     merged: Values = {}
     for layer in layers:
         for key, value in layer.items():
             old = merged.get(key)
+            # A bare name stands for the section that it chooses: optimiser = "sgd".
+            if isinstance(value, Mapping) and isinstance(old, str):
+                old = {"name": old}
+            elif isinstance(value, str) and isinstance(old, Mapping):
+                value = {"name": value}
             if isinstance(value, Mapping) and isinstance(old, Mapping):
                 renamed = "name" in value and value["name"] != old.get("name", value["name"])
                 merged[key] = merge({} if renamed else old, value)

@@ -19,6 +19,17 @@ INITIALISATIONS: dict[str, Initialisation] = {
 }
 
 
+def empty_linear(num_inputs: int, num_outputs: int, *, bias: bool = True) -> nn.Linear:
+    """A linear layer whose weights have yet to be drawn by `initialise`.
+
+    torch's own constructor would draw from the global generator, which belongs to the caller.
+    """
+    layer: nn.Linear = torch.nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Linear, num_inputs, num_outputs, bias=bias
+    )
+    return layer
+
+
 def initialise(module: nn.Module, name: str, generator: torch.Generator) -> None:
     """Draw the weights of every linear layer inside `module`, in order, from `generator`.
 

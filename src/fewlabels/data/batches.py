@@ -62,7 +62,7 @@ class Batches:
         """The batches of one epoch, every image once."""
         order = torch.randperm(self.num_images, generator=generator(self.seed, "order", epoch))
         device_generator = generator(self.seed, "augment", epoch, device=self.device)
-        for index in order.split(split_sizes(self.num_images, self.batch_size)):
+        for index in torch.split(order, split_sizes(self.num_images, self.batch_size)):
             clean = to_float(self.images[index].to(self.device))
             images = self.augmentation(clean, device_generator) if self.augmentation else clean
             labels = None if self.labels is None else self.labels[index].to(self.device)

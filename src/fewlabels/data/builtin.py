@@ -9,6 +9,7 @@ import os
 import urllib.request
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
@@ -18,7 +19,7 @@ import numpy as np
 from fewlabels.data import idx
 from fewlabels.data.arrays import from_arrays
 from fewlabels.data.cache import cache_folder
-from fewlabels.data.image_set import ImageSet
+from fewlabels.data.image_set import ImageSet, Part
 from fewlabels.data.options import ReadOptions
 from fewlabels.errors import DataError, DownloadError
 from fewlabels.files import make_folder, write_atomically
@@ -47,8 +48,15 @@ _LARGEST_UNPACKED = 100_000_000
 _BLOCK = 1 << 16
 
 
+NUM_TEST_DIGITS = 500
+"""The last images of scikit-learn's digits, by other writers than the first, are our test part."""
+
+
 def digits() -> ImageSet:
     """Scikit-learn's 1,797 handwritten digits, 8 x 8 grey; they need no network.
+
+    The last 500 are the test part, so that a demonstration with few labels still ends in a number
+    worth reading.
 
     Source: Optical Recognition of Handwritten Digits (Alpaydin, Kaynak, 1998), test part.
     """
@@ -56,12 +64,15 @@ def digits() -> ImageSet:
 
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # values are 0…16
-    return from_arrays(
+    data = from_arrays(
         images,
         bunch.target,
         ids=[f"digits/{index:04d}" for index in range(len(images))],
         source="scikit-learn's digits",
     )
+    parts = np.full(len(images), Part.POOL, dtype=np.int8)
+    parts[-NUM_TEST_DIGITS:] = Part.TEST
+    return replace(data, parts=parts)
 
 
 def mnist(mirrors: Sequence[str] = MNIST_MIRRORS) -> ImageSet:

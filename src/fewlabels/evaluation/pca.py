@@ -64,4 +64,5 @@ def pca_reference(
 def flat_pixels(images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Images as float32 (N, C * H * W) in [0, 1]."""
     flat = images.reshape(len(images), -1)
-    return flat.astype(np.float32) / 255 if images.dtype == np.uint8 else flat.astype(np.float32)
+    pixels = flat.astype(np.float32)
+    return np.divide(pixels, 255, dtype=np.float32) if images.dtype == np.uint8 else pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fewlabels.blocks.initialisation import initialise
+from fewlabels.blocks.initialisation import empty_linear, initialise
 from fewlabels.contracts import Encoder
 
 FULLY_CONNECTED_PARTS = (
@@ -34,7 +34,7 @@ class Classifier(nn.Module):
     def __init__(self, encoder: Encoder, num_classes: int, generator: torch.Generator) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(encoder.num_features, num_classes)
+        self.head = empty_linear(encoder.num_features, num_classes)
         self.reset_head(generator)
 
     def reset_head(self, generator: torch.Generator) -> None:
@@ -43,7 +43,8 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, K)."""
-        return self.head(self.encoder(images))
+        logits: Tensor = self.head(self.encoder(images))
+        return logits
 
 
 def num_parameters(module: nn.Module) -> int:

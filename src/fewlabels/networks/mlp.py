@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from fewlabels.blocks.activations import ACTIVATIONS, activation
-from fewlabels.blocks.initialisation import INITIALISATIONS, initialise
+from fewlabels.blocks.initialisation import INITIALISATIONS, empty_linear, initialise
 from fewlabels.blocks.norms import NORMS, norm
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
@@ -65,7 +66,7 @@ class MLPConfig:
 def hidden_layer(config: MLPConfig, num_inputs: int, num_outputs: int) -> nn.Sequential:
     """Linear, norm, activation, dropout; layers that do nothing are left out."""
     # A batch norm subtracts the mean again, so a bias before it would be a dead parameter.
-    layers: list[nn.Module] = [nn.Linear(num_inputs, num_outputs, bias=config.norm != "batch")]
+    layers: list[nn.Module] = [empty_linear(num_inputs, num_outputs, bias=config.norm != "batch")]
     if config.norm != "none":
         layers.append(norm(config.norm, num_outputs))
     layers.append(activation(config.activation))
@@ -85,19 +86,16 @@ class MLP(Encoder):
         self.image_shape = image_shape
         self.standardise = Standardise(channels)
         sizes = [channels * height * width, *config.widths]
-        layers = [
-            hidden_layer(config, inputs, outputs)
-            for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
-        ]
+        layers = [hidden_layer(config, inputs, outputs) for inputs, outputs in pairwise(sizes)]
         if config.latent != "none":
-            layers.append(nn.Sequential(nn.Linear(sizes[-1], config.latent)))
+            layers.append(nn.Sequential(empty_linear(sizes[-1], config.latent)))
         self.layers = nn.ModuleList(layers)
         self.num_features = sizes[-1] if config.latent == "none" else config.latent
         initialise(self, config.initialisation, generator)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to features (B, D)."""
-        features = self.standardise(images).flatten(1)
+        features: Tensor = self.standardise(images).flatten(1)
         for layer in self.layers:
             features = layer(features)
         return features
@@ -129,10 +127,9 @@ class MLPDecoder(nn.Module):
         widths = config.widths if config.latent != "none" else config.widths[:-1]
         sizes = [num_features, *reversed(widths)]
         self.layers = nn.ModuleList(
-            hidden_layer(config, inputs, outputs)
-            for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True)
+            hidden_layer(config, inputs, outputs) for inputs, outputs in pairwise(sizes)
         )
-        self.to_pixels = nn.Linear(sizes[-1], channels * height * width)
+        self.to_pixels = empty_linear(sizes[-1], channels * height * width)
         self.output = activation(output)
         initialise(self, config.initialisation, generator)
         initialise(self.to_pixels, "xavier", generator)
@@ -141,5 +138,5 @@ class MLPDecoder(nn.Module):
         """Features (B, D) to images (B, C, H, W)."""
         for layer in self.layers:
             features = layer(features)
-        pixels = self.output(self.to_pixels(features))  # (B, C * H * W)
-        return pixels.unflatten(1, self.image_shape)
+        pixels: Tensor = self.output(self.to_pixels(features))  # (B, C * H * W)
+        return pixels.reshape(-1, *self.image_shape)

@@ -1,1 +1,1 @@
-"""."""
+"""The page for people, written from what stands in a run folder."""

@@ -16,7 +16,7 @@ import tomli_w
 
 from fewlabels.config import load_toml
 from fewlabels.errors import RunError
-from fewlabels.files import make_folder, storage_errors, write_json, write_text
+from fewlabels.files import make_folder, storage_errors, write_text
 
 FORMAT = 1
 """Version of the layout; a run of another one is refused rather than misread."""

@@ -47,6 +47,9 @@ class TrainingConfig:
     """Settings of one training phase."""
 
     epochs: PositiveInt = 100
+    # Upper limit on optimiser steps; it shortens the epochs where there are many images, so that
+    # one setting serves 50 labels and 50,000.
+    max_steps: PositiveInt = 1_000_000
     batch_size: PositiveInt = 64
     # Epochs without a lower validation loss before stopping and going back to the best weights; 0
     # trains for all epochs and keeps the last weights.
@@ -61,6 +64,11 @@ class TrainingConfig:
     checkpoint_seconds: NonNegativeFloat = 10.0
     optimiser: Any = Field(default_factory=AdamWConfig)
     schedule: Any = Field(default_factory=CosineConfig)
+
+
+def length(config: TrainingConfig, num_batches: int) -> int:
+    """Epochs of a phase with so many batches each: those asked for, or fewer by `max_steps`."""
+    return min(config.epochs, max(1, -(-config.max_steps // num_batches)))
 
 
 def build_training(values: Values, where: str) -> TrainingConfig:
@@ -154,7 +162,8 @@ class Trainer:
         if self.checkpoint is not None and self.checkpoint.exists():
             result, best = self._restore(objective, optimisers, stopping)
         last_saved = time.perf_counter()
-        num_epochs = min(self.config.epochs, stop_after or self.config.epochs)
+        full_length = length(self.config, batches.num_batches)
+        num_epochs = min(full_length, stop_after or full_length)
         remaining = num_epochs - result.epochs
         # Dropout draws from torch's global generator: leave the caller's as it was.
         with (
@@ -192,16 +201,17 @@ class Trainer:
         progress: Progress,
     ) -> dict[str, float | int | str]:
         epoch, started = result.epochs, time.perf_counter()
+        full_length = length(self.config, batches.num_batches)
         torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
         losses = [float(row.get("val_loss", row["train_loss"])) for row in result.history]
         objective.train()
-        objective.before_epoch(epoch, self.config.epochs)
+        objective.before_epoch(epoch, full_length)
         sums: dict[str, Tensor] = {}
         learning_rate = 0.0
         for position, batch in enumerate(batches.epoch(epoch)):
             # Halfway through the step, so that a warm-up from zero does not waste the first one.
             now = epoch + (position + 0.5) / batches.num_batches
-            factor = self.config.schedule.factor(now, self.config.epochs, losses)
+            factor = self.config.schedule.factor(now, full_length, losses)
             learning_rate = self.config.optimiser.learning_rate * factor
             with self.compute.autocast():
                 step = objective.loss(batch, result.steps)
@@ -256,8 +266,8 @@ class Trainer:
             cause = "the images hold values that are not finite; clean the data"
         else:
             cause = (
-                f"most likely the learning rate {learning_rate:.3g} is too high; try a tenth of it, "
-                "or gradient_clip = 1"
+                f"most likely the learning rate {learning_rate:.3g} is too high; try a tenth of "
+                "it, or gradient_clip = 1"
             )
         raise NonFiniteLossError(
             f"The loss of phase {self.name!r} became {value} at step {step} (epoch {epoch + 1}); "

@@ -105,7 +105,7 @@ def _check_same_data(folder: RunFolder, prepared: Prepared) -> None:
 
 def _environment(prepared: Prepared) -> dict[str, str | int]:
     """Versions, machine, and a digest of all images: a resumed run must see the same ones."""
-    digest = hashlib.sha256(np.ascontiguousarray(prepared.data.images)).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(prepared.data.images).data).hexdigest()
     return {"fewlabels": fewlabels.__version__, **environment(), "images": f"sha256:{digest}"}
 
 
@@ -151,7 +151,10 @@ def complete(
         "recipe": settings.run.recipe,
         "data": _data_facts(prepared),
         "phases": [_phase_row(name, phase) for name, phase in phases.items()],
-        "comparison": [comparison_row(entry) for entry in [*baselines, *candidates]],
+        "comparison": [
+            *(comparison_row(baseline) for baseline in baselines),
+            *(comparison_row(candidate) for candidate in candidates),
+        ],
         "chosen": chosen.name,
         "chosen_epochs": chosen.phase.best_epoch + 1,
         "val_accuracy": chosen.evaluation.accuracy,

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.augment.policies import Policy, augment, is_identity, resolve, resolve_name
-from fewlabels.blocks.standardise import Standardise
 from fewlabels.blocks.losses import balanced_weights, classification_loss
+from fewlabels.blocks.standardise import Standardise
 from fewlabels.contracts import Encoder, ImageShape, Objective
 from fewlabels.data.batches import (
     Augmentation,
@@ -194,7 +194,7 @@ def reconstruct(
     objective.eval().to(compute.device)
     parts = [
         objective(to_float(batch.to(compute.device))).clamp(0, 1).cpu().numpy()
-        for batch in as_tensor(images).split(batch_size)
+        for batch in torch.split(as_tensor(images), batch_size)
     ]
     return np.concatenate(parts)
 
@@ -263,7 +263,7 @@ def _classification_scores(objective: Supervised, labelled: LabelledImages) -> d
     logits = torch.cat(
         [
             objective.classifier(to_float(batch.to(device))).cpu()
-            for batch in as_tensor(labelled.images).split(1_000)
+            for batch in torch.split(as_tensor(labelled.images), 1_000)
         ]
     )
     loss = classification_loss(objective.config, logits, labels, None)

@@ -10,8 +10,9 @@ import numpy as np
 
 from fewlabels.data import load_images
 from fewlabels.data.checks import check_trainable
+from fewlabels.data.drawing import Positions
 from fewlabels.data.image_set import NO_LABEL, ImageSet
-from fewlabels.data.splits import Positions, Split, hide_labels, make_split
+from fewlabels.data.splits import Split, hide_labels, make_split
 from fewlabels.evaluation.sealed_test import SealedTest, seal
 from fewlabels.workflows.phases import LabelledImages
 from fewlabels.workflows.settings import DataConfig, Settings

@@ -1,0 +1,188 @@
+"""``report.html``: one file that opens offline, the answer first."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from safetensors.numpy import load_file
+
+from fewlabels.errors import RunError
+from fewlabels.files import write_text
+from fewlabels.plots.curves import learning_curve
+from fewlabels.plots.feature_map import feature_map
+from fewlabels.plots.pixels import png_data_uri
+from fewlabels.plots.reliability import reliability_diagram
+from fewlabels.report.advice import next_steps, verdict
+
+MAX_CONFUSION_NUMBERS = 20
+"""Above so many classes the confusion matrix is a heat map without numbers."""
+
+Result = dict[str, Any]
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write ``report.html`` of a finished run.
+
+    Args:
+        run_folder: with ``result.json``; other files enrich the page where they are there.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        RunError: there is no result.
+        StorageError: the page cannot be written.
+    """
+    result = _read_json(run_folder / "result.json")
+    if result is None:
+        raise RunError(
+            f"The run {run_folder} has no result yet. Finish it with: fewlabels resume {run_folder}"
+        )
+    page = _environment().get_template("report.html").render(**_content(run_folder, result))
+    return write_text(run_folder / "report.html", page)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fewlabels.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f} %"
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["words"] = lambda name: str(name).replace("_", " ")
+    environment.filters["duration"] = _duration
+    return environment
+
+
+def _content(run_folder: Path, result: Result) -> dict[str, Any]:
+    arrays_file = run_folder / "report_data.safetensors"
+    arrays = load_file(arrays_file) if arrays_file.is_file() else {}
+    shown = result["test"] or result["validation"]
+    names: Sequence[str] = result["data"]["class_names"]
+    return {
+        "result": result,
+        "verdict": verdict(result),
+        "next_steps": next_steps(result),
+        "is_test": result["test"] is not None,
+        "shown": shown,
+        "rows": _comparison_rows(result),
+        "curves": _curves(run_folder, result),
+        "reconstructions": _reconstructions(arrays),
+        "map": _map(arrays, names),
+        "confusion": _confusion(shown, names),
+        "mistakes": _mistakes(arrays, names),
+        "reliability": Markup(reliability_diagram(shown["reliability"])),
+        "settings": _settings_text(run_folder),
+        "facts": _read_json(run_folder / "environment.json") or {},
+        "seal": _read_json(run_folder / "seal.json") or {"openings": []},
+    }
+
+
+def _comparison_rows(result: Result) -> list[Result]:
+    rows = sorted(result["comparison"], key=lambda row: -row["val_accuracy"])
+    return [{**row, "chosen": row["name"] == result["chosen"]} for row in rows]
+
+
+def _curves(run_folder: Path, result: Result) -> list[dict[str, Any]]:
+    path = run_folder / "history.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    best = {phase["name"]: phase["best_epoch"] for phase in result["phases"]}
+    charts = []
+    for name in dict.fromkeys(row["phase"] for row in rows):
+        phase_rows = [row for row in rows if row["phase"] == name]
+        curves = {
+            "training": [_number(row["train_loss"]) for row in phase_rows],
+            "validation": [_number(row["val_loss"]) for row in phase_rows],
+        }
+        measured = {k: v for k, v in curves.items() if any(x is not None for x in v)}
+        stopped = best.get(name, -1)
+        mark = stopped if stopped is not None and 0 <= stopped < len(phase_rows) - 1 else None
+        chart = Markup(learning_curve(name.replace("_", " "), measured, mark))
+        charts.append({"name": name, "chart": chart, "epochs": len(phase_rows)})
+    return charts
+
+
+def _number(cell: str | None) -> float | None:
+    return float(cell) if cell else None
+
+
+def _reconstructions(arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows = (
+        ("originals", "original"),
+        ("reconstructions", "autoencoder"),
+        ("pca_reconstructions", "PCA, same width"),
+    )
+    return [
+        {"name": name, "images": [png_data_uri(image) for image in arrays[key][:12]]}
+        for key, name in rows
+        if key in arrays
+    ]
+
+
+def _map(arrays: Mapping[str, Any], names: Sequence[str]) -> Markup | None:
+    if "map_points" not in arrays or "map_labels" not in arrays:
+        return None
+    return Markup(feature_map(arrays["map_points"], arrays["map_labels"], names))
+
+
+def _confusion(evaluation: Result, names: Sequence[str]) -> dict[str, Any]:
+    cells = []
+    for row in evaluation["confusion"]:
+        total = max(1, sum(row))
+        cells.append([{"count": count, "share": round(count / total, 3)} for count in row])
+    return {"names": names, "rows": cells, "numbers": len(names) <= MAX_CONFUSION_NUMBERS}
+
+
+def _mistakes(arrays: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]] | None:
+    keys = ("mistakes_images", "mistakes_true", "mistakes_predicted", "mistakes_confidence")
+    if any(key not in arrays for key in keys):
+        return None
+    images, true, predicted, confidence = (arrays[key] for key in keys)
+    return [
+        {
+            "image": png_data_uri(images[index]),
+            "true": names[int(true[index])],
+            "predicted": names[int(predicted[index])],
+            "confidence": float(confidence[index]),
+        }
+        for index in range(len(images))
+    ]
+
+
+def _settings_text(run_folder: Path) -> str:
+    """The settings as TOML again, so that they read the same however they were written."""
+    path = run_folder / "config.toml"
+    if not path.is_file():
+        return ""
+    return tomli_w.dumps(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def _read_json(path: Path) -> Result | None:
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"The file {path} of the run cannot be read: {error}.") from None
+    return value if isinstance(value, dict) else None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
