@@ -65,8 +65,9 @@ def test_building_leaves_the_global_generator_alone() -> None:
 
 
 def test_standardise_by_hand_and_without_contrast() -> None:
-    block = Standardise(2)
-    block.set_statistics(torch.tensor([0.5, 0.2]), torch.tensor([0.1, 0.0]))
+    block = Standardise((2, 1, 1))
+    mean_image = torch.tensor([0.5, 0.2]).view(2, 1, 1)
+    block.set_statistics(mean_image, torch.tensor([0.1, 0.0]))
     images = torch.full((1, 2, 1, 1), 0.6)
     torch.testing.assert_close(block(images).flatten(), torch.tensor([1.0, 400.0]))
 

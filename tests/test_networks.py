@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -23,7 +25,7 @@ def test_course_network_has_its_size() -> None:
     encoder = config.build((1, 28, 28), gen())
     decoder = config.build_decoder((1, 28, 28), encoder.num_features, "sigmoid", gen())
     sizes = [784, 1000, 500, 250, 20]
-    expected = sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False))
+    expected = sum(a * b + b for a, b in pairwise(sizes))
     assert num_parameters(encoder) == expected
     assert linear_sizes(decoder) == [(20, 250), (250, 500), (500, 1000), (1000, 784)]
     assert num_parameters(encoder) + num_parameters(decoder) < 5_000_000
@@ -47,7 +49,7 @@ def test_fully_connected_is_checkable() -> None:
     classifier = Classifier(encoder, 3, gen())
     assert is_fully_connected(classifier)
     assert not is_fully_connected(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)))
-    assert not is_fully_connected(nn.MultiheadAttention(8, 2))
+    assert not is_fully_connected(nn.Sequential(nn.LSTM(8, 2)))
 
 
 def test_dropout_is_off_in_evaluation() -> None:

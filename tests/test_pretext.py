@@ -75,7 +75,7 @@ def test_linear_autoencoder_finds_the_principal_subspace() -> None:
         assignments=[
             "network.latent=4",
             "run.precision=32",
-            "pretraining.epochs=150",
+            "pretraining.epochs=200",
             "pretraining.batch_size=250",
         ],
     )

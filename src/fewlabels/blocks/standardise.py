@@ -5,26 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fewlabels.contracts import ImageShape
+
 
 class Standardise(nn.Module):
-    """``(images - mean) / deviation`` per channel, with statistics saved among the weights.
+    """``(images - mean) / deviation``, with statistics saved among the weights.
 
     Attributes:
-        mean: float32 (C, 1, 1), of pixels in [0, 1].
+        mean: float32 (C, 1, 1), or (C, H, W) for a mean image; of pixels in [0, 1].
         deviation: float32 (C, 1, 1), positive.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, image_shape: ImageShape, centre: str = "channel") -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        channels, height, width = image_shape
+        size = (height, width) if centre == "pixel" else (1, 1)
+        self.register_buffer("mean", torch.zeros(channels, *size))
         self.register_buffer("deviation", torch.ones(channels, 1, 1))
 
-    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Take over statistics, float (C,), measured on the training images."""
-        self.mean.copy_(mean.reshape(self.mean.shape))
+    def set_statistics(self, mean_image: Tensor, deviation: Tensor) -> None:
+        """Take over the training images' mean image (C, H, W) and channels' deviation (C,)."""
+        if self.mean.shape[1:] == (1, 1):
+            mean_image = mean_image.mean(dim=(1, 2), keepdim=True)
+        self.mean.copy_(mean_image)
         # A channel without any contrast would otherwise divide by zero.
         self.deviation.copy_(deviation.reshape(self.deviation.shape).clamp_min(1e-3))
 

@@ -94,11 +94,11 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def channel_statistics(images: npt.NDArray[Any], limit: int = 10_000) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the pixels in [0, 1], float32 (C,) each.
+    """Mean image, float32 (C, H, W), and deviation of each channel's pixels, (C,); in [0, 1].
 
     Args:
         images: uint8 or float32 (N, C, H, W).
         limit: at most this many images, evenly spaced, are looked at.
     """
     sample = to_float(as_tensor(images[:: max(1, len(images) // limit)]))
-    return sample.mean(dim=(0, 2, 3)), sample.std(dim=(0, 2, 3), unbiased=False)
+    return sample.mean(dim=0), sample.std(dim=(0, 2, 3), unbiased=False)

@@ -24,6 +24,9 @@ class MLPConfig:
     """Settings of the multilayer perceptron."""
 
     name: Literal["mlp"] = "mlp"
+    # What is subtracted from the pixels first: a channel's mean, or the mean image. The latter is
+    # what PCA does, and what lets a linear autoencoder converge.
+    centre: Literal["channel", "pixel"] = "channel"
     # Outputs of the hidden layers, from the image inwards.
     widths: tuple[PositiveInt, ...] = (1000, 500, 250)
     # A last linear layer without activation, the bottleneck of an autoencoder; "none" leaves it out
@@ -84,7 +87,7 @@ class MLP(Encoder):
         super().__init__()
         channels, height, width = image_shape
         self.image_shape = image_shape
-        self.standardise = Standardise(channels)
+        self.standardise = Standardise(image_shape, config.centre)
         sizes = [channels * height * width, *config.widths]
         layers = [hidden_layer(config, inputs, outputs) for inputs, outputs in pairwise(sizes)]
         if config.latent != "none":

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from fewlabels.errors import RunError
 from fewlabels.files import write_text
 from fewlabels.plots.curves import learning_curve
-from fewlabels.plots.feature_map import feature_map
+from fewlabels.plots.feature_map import class_colours, feature_map
 from fewlabels.plots.pixels import png_data_uri
 from fewlabels.plots.reliability import reliability_diagram
 from fewlabels.report.advice import next_steps, verdict
@@ -79,7 +79,8 @@ def _content(run_folder: Path, result: Result) -> dict[str, Any]:
         "rows": _comparison_rows(result),
         "curves": _curves(run_folder, result),
         "reconstructions": _reconstructions(arrays),
-        "map": _map(arrays, names),
+        "map": _map(arrays, len(names)),
+        "legend": list(zip(names, class_colours(len(names)), strict=True)),
         "confusion": _confusion(shown, names),
         "mistakes": _mistakes(arrays, names),
         "reliability": Markup(reliability_diagram(shown["reliability"])),
@@ -133,10 +134,10 @@ def _reconstructions(arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _map(arrays: Mapping[str, Any], names: Sequence[str]) -> Markup | None:
+def _map(arrays: Mapping[str, Any], num_classes: int) -> Markup | None:
     if "map_points" not in arrays or "map_labels" not in arrays:
         return None
-    return Markup(feature_map(arrays["map_points"], arrays["map_labels"], names))
+    return Markup(feature_map(arrays["map_points"], arrays["map_labels"], num_classes))
 
 
 def _confusion(evaluation: Result, names: Sequence[str]) -> dict[str, Any]:
