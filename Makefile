@@ -29,6 +29,10 @@ demo: $(VENV)/installed
 	@$(BIN)/fewlabels demo
 
 test: $(VENV)/installed-test
+	@command -v chromium >/dev/null || [ -n "$$CHROMIUM" ] || \
+	    { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	      apt-get update -q >/dev/null && apt-get install -q -y chromium >/dev/null; } || \
+	    echo "No Chromium: the tests of the report in a browser will be skipped."
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/installed-check

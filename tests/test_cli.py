@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +233,38 @@ def test_runs_folder_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     error = error_of(capsys, "fit", "digits", "--num-labels=60", *QUICK, "--out", str(out))
     assert "Cannot write" in error
     assert out.read_text() == "in the way"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 300 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting needs the administrator")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_is_one_sentence_and_can_be_resumed(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", "digits", "--recipe=digits", "--num-labels=60", *QUICK]
+    wide = ["--set=network.widths=[512, 256]", "--out", str(small_disk)]
+    error = error_of(capsys, *arguments, *wide)
+    assert "the disk is full" in error
+    assert not list(small_disk.rglob(".*.*"))  # no temporary file stays
+
+
+def test_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting needs the administrator")
+    try:
+        arguments = ["fit", "digits", "--num-labels=60", *QUICK, "--out", str(folder / "runs")]
+        assert "read-only" in error_of(capsys, *arguments)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -16,6 +16,7 @@ from fewlabels.errors import StorageError
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space, or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free some space, or choose another folder",
+    errno.EFBIG: "a limit on the size of files was reached; raise it (ulimit -f)",
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.EACCES: "writing there is not allowed; choose another folder or change its permissions",
     errno.EPERM: "writing there is not allowed; choose another folder or change its permissions",
@@ -81,9 +82,22 @@ def write_text(path: Path, text: str) -> Path:
     return write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write bytes atomically.
+
+    Weights come here too, as bytes: the library that packs them hides a full disk behind an error
+    of its own when it writes files itself.
+    """
+    return write_atomically(path, lambda temporary: _write_bytes(temporary, content))
+
+
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON atomically, indented, with keys in the order given."""
     return write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -14,6 +14,9 @@ import typer
 from fewlabels.cli import output
 from fewlabels.errors import FewlabelsError
 
+INTERRUPTED = 130
+"""What the library reports for Ctrl-C; ours is 1, as for any work that did not get done."""
+
 app = typer.Typer(
     name="fewlabels",
     help="An image classifier from many images and few labels.",
@@ -262,7 +265,8 @@ def run(arguments: list[str]) -> int:
     try:
         app(arguments)
     except SystemExit as leaving:  # the usual end of a command, also of a right one
-        return int(leaving.code or 0)
+        status = int(leaving.code or 0)
+        return 1 if status == INTERRUPTED else status
     except FewlabelsError as error:
         if "--debug" in arguments:
             raise

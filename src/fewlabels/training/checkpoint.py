@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fewlabels.errors import RunError
-from fewlabels.files import write_atomically
+from fewlabels.files import write_bytes
 
 FORMAT = 1
 
@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[st
     # safetensors refuses tensors that share memory or are not contiguous.
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     metadata = {"facts": json.dumps({"format": FORMAT, **facts})}
-    write_atomically(path, lambda temporary: save_file(ready, temporary, metadata=metadata))
+    write_bytes(path, save(ready, metadata=metadata))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

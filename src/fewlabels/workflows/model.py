@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 import fewlabels
 from fewlabels.config import build_named, to_values
 from fewlabels.contracts import ImageShape
 from fewlabels.errors import FewlabelsError, RunError
 from fewlabels.evaluation.predict import predict_probabilities
-from fewlabels.files import make_folder, write_atomically, write_json
+from fewlabels.files import make_folder, write_bytes, write_json
 from fewlabels.networks import NETWORKS
 from fewlabels.networks.classifier import Classifier
 from fewlabels.runs.run_folder import read_json
@@ -55,7 +55,7 @@ def save_model(folder: Path, model: Model, facts: Mapping[str, Any]) -> None:
     """
     make_folder(folder)
     state = {k: v.detach().cpu().contiguous() for k, v in model.classifier.state_dict().items()}
-    write_atomically(folder / "weights.safetensors", lambda path: save_file(state, path))
+    write_bytes(folder / "weights.safetensors", save(state))
     description = {
         "format": FORMAT,
         "fewlabels": fewlabels.__version__,

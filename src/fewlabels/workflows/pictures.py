@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from sklearn.manifold import TSNE
 
 from fewlabels.data.image_set import NO_LABEL
 from fewlabels.evaluation.pca import PCAReference, flat_pixels, pca_reference
 from fewlabels.evaluation.predict import extract_features
-from fewlabels.files import write_atomically
+from fewlabels.files import write_bytes
 from fewlabels.randomness import numpy_generator
 from fewlabels.runs.run_folder import RunFolder
 from fewlabels.workflows.candidates import Candidate
@@ -97,7 +97,7 @@ def save_pictures(
     arrays |= _feature_map(context, prepared, chosen)
     arrays |= _mistakes(prepared, chosen)
     ready = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_atomically(folder.report_data, lambda path: save_file(ready, path))
+    write_bytes(folder.report_data, save(ready))
     return f"t-SNE of the features of {chosen.name}"
 
 
