@@ -81,8 +81,8 @@ def others(results: dict[str, Any]) -> list[str]:
         )
     fit = results["fit"]
     lines.append(
-        f"| `fewlabels fit mnist --num-labels 300`, all phases and report | {fit['seconds']:.0f} s, "
-        f"peak memory {fit['peak_memory_megabytes'] / 1000:.2f} GB |"
+        "| `fewlabels fit mnist --num-labels 300`, all phases and report | "
+        f"{fit['seconds']:.0f} s, peak memory {fit['peak_memory_megabytes'] / 1000:.2f} GB |"
     )
     lines.append(
         f"| `fewlabels --help`, whole process, median of {results['start']['n']} | "
