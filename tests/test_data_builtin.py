@@ -53,7 +53,8 @@ def test_digits() -> None:
     assert np.abs(data.images[:, 0] / 255 * 16 - expected.images).max() <= 0.5 / 255 * 16
     assert data.labels.tolist() == expected.target.tolist()
     assert data.class_names == tuple("0123456789")
-    assert (data.parts == Part.POOL).all()
+    assert (data.parts[:-500] == Part.POOL).all()
+    assert (data.parts[-500:] == Part.TEST).all()
 
 
 def test_a_path_wins_over_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,9 @@ def _sentence(name: str, details: Sequence[Any], allowed: Sequence[str], where: 
         .rstrip(".")
         for detail in details
     ]
-    return f"`{key}`: {', or '.join(messages)}. Got {details[0]['input']!r}."
+    text = ", or ".join(messages)
+    colon = "" if text.startswith("must") else ":"
+    return f"`{key}`{colon} {text}. Got {details[0]['input']!r}."
 
 
 def merge(*layers: Mapping[str, Any]) -> Values:
