@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fewlabels.errors import ConfigError
+from fewlabels.errors import ConfigError, UnknownNameError
 from fewlabels.lookup import find, unknown_name_sentence
 
 RULES = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -40,22 +40,44 @@ def build(config_class: type[Config], values: Mapping[str, Any], where: str) -> 
         ConfigError: an unknown key, a wrong type or a value out of range; all of them in one text.
     """
     try:
-        return TypeAdapter(config_class).validate_python(dict(values))
+        config = TypeAdapter(config_class).validate_python(dict(values))
     except ValidationError as error:
-        allowed = [field.name for field in dataclasses.fields(config_class)]  # type: ignore[arg-type]
-        raise ConfigError(_sentences(error.errors(), allowed, where)) from None
+        raise ConfigError(_sentences(error.errors(), _defaults(config_class), where)) from None
+    for key, value in values.items():
+        # pydantic takes true for 1, which is a slip where a number is wanted.
+        if _holds_boolean(value) and not _holds_boolean(getattr(config, key)):
+            place = f"{where}.{key}" if where else key
+            raise ConfigError(f"`{place}` must not be true or false. Got {value!r}.")
+    return config
+
+
+def _defaults(config_class: Any) -> Values:
+    return {field.name: field.default for field in dataclasses.fields(config_class)}
+
+
+def _holds_boolean(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_boolean(item) for item in value)
+    return isinstance(value, bool)
 
 
 def build_named(
     table: Mapping[str, type[Config]], values: Mapping[str, Any], where: str, what: str
 ) -> Config:
-    """Make the settings object of the table entry that ``values["name"]`` chooses."""
+    """Make the settings object of the table entry that ``values["name"]`` chooses.
+
+    Raises:
+        ConfigError: no name, or as for `build`.
+        UnknownNameError: the name is not in the table.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"`{where}` must be a section of settings or a name. Got {values!r}.")
     if "name" not in values:
         raise ConfigError(f"`{where}.name` is missing. Allowed: {', '.join(sorted(table))}.")
     return build(find(table, str(values["name"]), what), values, where)
 
 
-def _sentences(details: Sequence[Any], allowed: Sequence[str], where: str) -> str:
+def _sentences(details: Sequence[Any], defaults: Mapping[str, Any], where: str) -> str:
     """One sentence for each wrong key; a union complains once for each of its members."""
     by_key: dict[str, list[Any]] = {}
     for detail in details:
@@ -63,27 +85,45 @@ def _sentences(details: Sequence[Any], allowed: Sequence[str], where: str) -> st
         name, *rest = detail["loc"] or ("",)
         places = "".join(f"[{part}]" for part in rest if isinstance(part, int))
         by_key.setdefault(f"{name}{places}", []).append(detail)
-    return " ".join(_sentence(key, found, allowed, where) for key, found in by_key.items())
+    return " ".join(_sentence(key, found, defaults, where) for key, found in by_key.items())
 
 
-def _sentence(name: str, details: Sequence[Any], allowed: Sequence[str], where: str) -> str:
+# What pydantic says, by the kind of error, where plainer words say the same.
+_WORDS = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+}
+
+
+def _sentence(name: str, details: Sequence[Any], defaults: Mapping[str, Any], where: str) -> str:
     key = f"{where}.{name}" if where and name else where or name
     kind = details[0]["type"]
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return unknown_name_sentence(name, allowed, f"key of [{where}]" if where else "key")
+        return unknown_name_sentence(name, defaults, f"key of [{where}]" if where else "key")
     if kind in ("missing", "missing_argument"):
         return f"`{key}` is missing."
-    messages = [
-        detail["msg"]
-        .removeprefix("Value error, ")
-        .replace("Input should", "must")
-        .replace("a valid tuple", "a list such as [1000, 500]")
-        .rstrip(".")
-        for detail in details
-    ]
-    text = ", or ".join(messages)
+    if isinstance(details[0].get("ctx", {}).get("error"), UnknownNameError):
+        return f"`{key}`: {details[0]['ctx']['error']}"
+    text = " or ".join(_words(detail, defaults.get(name)) for detail in details)
+    text = text.replace(" or must be ", " or ")
     colon = "" if text.startswith("must") else ":"
     return f"`{key}`{colon} {text}. Got {details[0]['input']!r}."
+
+
+def _words(detail: Any, default: Any) -> str:
+    """What the value must be; lists are explained by the default."""
+    if detail["type"] == "tuple_type":
+        example = f", such as {list(default)}" if isinstance(default, tuple) and default else ""
+        return f"must be a list in square brackets{example}"
+    text: str = detail["msg"].removeprefix("Value error, ").rstrip(".")
+    text = text.replace("Input should", "must").replace("greater than or equal to", "at least")
+    return _WORDS.get(detail["type"], text)
 
 
 def merge(*layers: Mapping[str, Any]) -> Values:
@@ -150,7 +190,7 @@ def load_toml(path: Path) -> Values:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"There is no settings file {path}. Check the path.") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise ConfigError(f"The settings file {path} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"The settings file {path} is not valid TOML: {error}.") from None

@@ -22,6 +22,10 @@ _REASONS = {
     errno.EPERM: "writing there is not allowed; choose another folder or change its permissions",
     errno.ENOTDIR: "part of the path is a file, not a folder; choose another folder",
     errno.EEXIST: "a file of that name is in the way; choose another folder",
+    errno.ENOENT: "its folder does not exist; create it first",
+    errno.EISDIR: "there is a folder of that name; give the name of a file",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.EIO: "the disk reports an error; check it, or choose another folder",
 }
 
 

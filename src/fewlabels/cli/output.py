@@ -161,17 +161,17 @@ def inspection(result: dict[str, Any], json: bool) -> None:
 
     console = Console(soft_wrap=not sys.stdout.isatty())
     for name, value in result.items():
-        title = name.replace("_", " ")
+        title = name.removeprefix("num_").replace("_", " ")
         if isinstance(value, dict):
             rows = [[str(key), _shown(count)] for key, count in value.items()]
             if rows:
                 _table([("", "left"), ("", "left")], rows, title)
-        elif isinstance(value, list):
-            console.print(f"{title}: {len(value)}", highlight=False)
+        elif isinstance(value, (list, tuple)) and name != "image_shape":
+            console.print(f"{title}: {len(value) or 'none'}", highlight=False)
             for entry in value[:10]:
                 console.print(f"  {_shown(entry)}", highlight=False, markup=False)
         else:
-            console.print(f"{title}: {value}", highlight=False, markup=False)
+            console.print(f"{title}: {_shown(value)}", highlight=False, markup=False)
 
 
 def _shown(value: Any) -> str:

@@ -84,8 +84,10 @@ def split_sizes(num_images: int, batch_size: int) -> list[int]:
 
 
 def as_tensor(images: npt.NDArray[Any]) -> Tensor:
-    """The array as a tensor over the same memory, where it may be written; else a copy."""
-    return torch.from_numpy(images if images.flags.writeable else images.copy())
+    """The array as a tensor over the same memory; a copy where torch cannot share it."""
+    # torch takes neither arrays that may not be written nor ones that run backwards.
+    shareable = images.flags.writeable and min(images.strides, default=0) >= 0
+    return torch.from_numpy(images if shareable else images.copy())
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -98,7 +100,8 @@ def channel_statistics(images: npt.NDArray[Any], limit: int = 10_000) -> tuple[T
 
     Args:
         images: uint8 or float32 (N, C, H, W).
-        limit: at most this many images, evenly spaced, are looked at.
+        limit: of more images than this, every k-th is looked at, so many that at least `limit`
+            are and fewer than twice as many.
     """
     sample = to_float(as_tensor(images[:: max(1, len(images) // limit)]))
     return sample.mean(dim=0), sample.std(dim=(0, 2, 3), unbiased=False)

@@ -58,6 +58,6 @@ def is_fully_connected(module: nn.Module) -> bool:
     Allowed beside them are norms over vectors, activations, dropout, and the standardising of
     pixels. Convolutions, attention and recurrence are not.
     """
-    leaves = [part for part in module.modules() if not list(part.children())]
-    with_weights = [part for part in leaves if list(part.parameters(recurse=False))]
+    # A part may hold weights of its own beside its children, as attention does.
+    with_weights = [part for part in module.modules() if list(part.parameters(recurse=False))]
     return all(isinstance(part, FULLY_CONNECTED_PARTS) for part in with_weights)

@@ -22,7 +22,7 @@ class AutoencoderConfig:
     loss: Literal["l1", "l2"] = "l2"
     # What the decoder ends in; "sigmoid" keeps pixels in [0, 1], "linear" is PCA's setting.
     output: Literal["linear", "sigmoid"] = "sigmoid"
-    # Share of the pixels set to zero before encoding (Vincent et al., 2008).
+    # Share of the pixel values set to zero before encoding (Vincent et al., 2008).
     mask: float = Field(default=0.0, ge=0.0, lt=1.0)
     # Deviation of Gaussian noise added before encoding, pixels being in [0, 1].
     noise: float = Field(default=0.0, ge=0.0, le=1.0)

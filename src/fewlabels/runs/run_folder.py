@@ -158,7 +158,8 @@ def new_run(runs: Path, name: str, now: datetime) -> RunFolder:
     Raises:
         StorageError: the folder cannot be created.
     """
-    word = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() or "run"
+    # File systems end at 255 bytes a name.
+    word = re.sub(r"[^A-Za-z0-9]+", "-", name)[:60].strip("-").lower() or "run"
     stem = f"{now:%Y%m%d-%H%M%S}-{word}"
     make_folder(runs)
     for number in range(1, 1000):

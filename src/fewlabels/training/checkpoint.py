@@ -6,7 +6,8 @@ No pickle: a checkpoint from a stranger can hold wrong numbers, but no program.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,18 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "Start a new run with this version."
         )
     return tensors, facts
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn errors of putting a checkpoint's content into place into a `RunError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"The checkpoint {path} does not fit the settings of this run. Undo the change of "
+            "config.toml, or delete the checkpoint; its phase starts anew."
+        ) from error
 
 
 def optimiser_tensors(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:

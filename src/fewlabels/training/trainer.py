@@ -21,6 +21,7 @@ from fewlabels.errors import NonFiniteLossError
 from fewlabels.progress import Progress, progress_bar
 from fewlabels.randomness import derive_seed
 from fewlabels.training.checkpoint import (
+    fitting,
     load_checkpoint,
     optimiser_tensors,
     restore_optimisers,
@@ -300,12 +301,14 @@ class Trainer:
     ) -> tuple[PhaseResult, dict[str, Tensor]]:
         assert self.checkpoint is not None
         tensors, facts = load_checkpoint(self.checkpoint)
-        objective.load_state_dict(_part(tensors, "objective"))
-        restore_optimisers(optimisers, tensors)
-        saved = facts["stopping"]
-        stopping.best = math.inf if saved["best"] is None else saved["best"]
-        stopping.best_epoch, stopping.waited = saved["best_epoch"], saved["waited"]
-        return PhaseResult(**facts["result"]), _part(tensors, "best")
+        with fitting(self.checkpoint):
+            objective.load_state_dict(_part(tensors, "objective"))
+            restore_optimisers(optimisers, tensors)
+            saved = facts["stopping"]
+            stopping.best = math.inf if saved["best"] is None else saved["best"]
+            stopping.best_epoch, stopping.waited = saved["best_epoch"], saved["waited"]
+            result = PhaseResult(**facts["result"])
+        return result, _part(tensors, "best")
 
 
 def _part(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
