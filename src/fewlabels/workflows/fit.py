@@ -19,7 +19,7 @@ from fewlabels.evaluation.baselines import BaselineResult, run_baselines
 from fewlabels.evaluation.metrics import evaluate
 from fewlabels.evaluation.sealed_test import write_seal
 from fewlabels.files import write_json
-from fewlabels.networks.classifier import is_fully_connected, num_parameters
+from fewlabels.networks.classifier import Classifier, is_fully_connected, num_parameters
 from fewlabels.progress import say
 from fewlabels.report.report import write_report
 from fewlabels.runs.run_folder import RunFolder, new_run, open_run, read_json
@@ -68,6 +68,8 @@ def resume(path: Path, *, open_test_set: bool = False) -> dict[str, Any]:
     settings = build_settings(folder.read_config())
     if folder.result.is_file():
         say(f"The run {path} has already finished; there is nothing to resume.")
+        if not folder.report.is_file():
+            write_report(folder.path)
         return folder.read_result()
     prepared, data = prepare(settings)
     _check_same_data(folder, prepared)
@@ -135,26 +137,39 @@ def complete(
     chosen = best(candidates)
     say(f"Chosen on validation: {chosen.name} ({chosen.evaluation.accuracy:.1%}).")
     final, refit_phase = _refit(context, prepared, pool, chosen, pretrained)
-    phases = {candidate.name: candidate.phase for candidate in candidates}
-    if pretrained is not None:
-        phases["pretrain"] = pretrained.phase
-    phases["refit"] = refit_phase
     model = Model(final, settings.network, prepared.data.image_shape, prepared.data.class_names)
     save_model(folder.model, model, {"recipe": settings.run.recipe})
     reference = pretraining_facts(context, pretrained, pool) if pretrained else None
     map_method = save_pictures(folder, context, prepared, pretrained, chosen, reference)
+    phases = {candidate.name: candidate.phase for candidate in candidates}
+    if pretrained is not None:
+        phases["pretrain"] = pretrained.phase
+    phases["refit"] = refit_phase
     result = {
         "run": str(folder.path),
         "version": fewlabels.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - started,
         "recipe": settings.run.recipe,
-        "data": _data_facts(prepared),
         "phases": [_phase_row(name, phase) for name, phase in phases.items()],
         "comparison": [
             *(comparison_row(baseline) for baseline in baselines),
             *(comparison_row(candidate) for candidate in candidates),
         ],
+        "pretraining": reference.facts(settings, len(pool)) if reference else None,
+        "map_method": map_method,
+        **_chosen_facts(chosen),
+        **_made_of(context, prepared, final),
+    }
+    write_json(folder.result, result)
+    if open_test_set and len(prepared.split.test):
+        return open_test(folder, model, data, prepared, context.compute)
+    write_report(folder.path)
+    return result
+
+
+def _chosen_facts(chosen: Candidate) -> dict[str, Any]:
+    return {
         "chosen": chosen.name,
         "chosen_epochs": chosen.phase.best_epoch + 1,
         "val_accuracy": chosen.evaluation.accuracy,
@@ -162,8 +177,15 @@ def complete(
         "validation": chosen.evaluation.to_dict(),
         "test_accuracy": None,
         "test": None,
+    }
+
+
+def _made_of(context: Context, prepared: Prepared, final: Classifier) -> dict[str, Any]:
+    problems = prepared.data.problems
+    return {
+        "data": _data_facts(prepared),
         "network": {
-            "name": settings.network.name,
+            "name": context.settings.network.name,
             "num_parameters": num_parameters(final),
             "fully_connected_only": is_fully_connected(final),
         },
@@ -171,18 +193,11 @@ def complete(
             "device": str(context.compute.device),
             "precision": context.compute.precision,
         },
-        "pretraining": None if reference is None else reference.facts(settings, len(pool)),
-        "map_method": map_method,
         "decisions": _decisions(context, prepared),
         "warnings": [],
-        "problems": [vars(problem) for problem in prepared.data.problems[:50]],
-        "num_problems": len(prepared.data.problems),
+        "problems": [vars(problem) for problem in problems[:50]],
+        "num_problems": len(problems),
     }
-    write_json(folder.result, result)
-    if open_test_set and len(prepared.split.test):
-        return open_test(folder, model, data, prepared, context.compute)
-    write_report(folder.path)
-    return result
 
 
 class RunHistory:
@@ -267,7 +282,7 @@ def _refit(
     pool: npt.NDArray[Any],
     chosen: Candidate,
     pretrained: Pretrained | None,
-) -> tuple[Any, PhaseResult]:
+) -> tuple[Classifier, PhaseResult]:
     say("Refit of the chosen one on training and validation labels together …")
     trained = train_classifier(
         context,
