@@ -81,7 +81,7 @@ def measure_autoencoder(results: dict[str, Any]) -> None:
     """Latent 20 against PCA with 20 components, on the official test images."""
     train, test = mnist("train"), mnist("test")
     rows = []
-    for seed in range(3):
+    for seed in range(2):
         settings = load_settings("autoencoder")
         context = Context.of(replace(settings, run=replace(settings.run, seed=seed)))
         started = time.perf_counter()

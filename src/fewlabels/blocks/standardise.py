@@ -22,13 +22,16 @@ class Standardise(nn.Module):
     def __init__(self, image_shape: ImageShape, centre: str = "channel") -> None:
         super().__init__()
         channels, height, width = image_shape
+        self.centre = centre
         size = (height, width) if centre == "pixel" else (1, 1)
         self.register_buffer("mean", torch.zeros(channels, *size))
         self.register_buffer("deviation", torch.ones(channels, 1, 1))
 
     def set_statistics(self, mean_image: Tensor, deviation: Tensor) -> None:
         """Take over the training images' mean image (C, H, W) and channels' deviation (C,)."""
-        if self.mean.shape[1:] == (1, 1):
+        if self.centre == "none":
+            return
+        if self.centre == "channel":
             mean_image = mean_image.mean(dim=(1, 2), keepdim=True)
         self.mean.copy_(mean_image)
         # A channel without any contrast would otherwise divide by zero.

@@ -24,9 +24,11 @@ class MLPConfig:
     """Settings of the multilayer perceptron."""
 
     name: Literal["mlp"] = "mlp"
-    # What is subtracted from the pixels first: a channel's mean, or the mean image. The latter is
-    # what PCA does, and what lets a linear autoencoder converge.
-    centre: Literal["channel", "pixel"] = "channel"
+    # What is subtracted from the pixels before they are divided by the channel's deviation: the
+    # channel's mean, or the mean image. The latter is what PCA does, and what lets a linear
+    # autoencoder converge. "none" leaves pixels in [0, 1], where a deep autoencoder of mostly black
+    # images ends with a smaller error.
+    centre: Literal["channel", "pixel", "none"] = "channel"
     # Outputs of the hidden layers, from the image inwards.
     widths: tuple[PositiveInt, ...] = (1000, 500, 250)
     # A last linear layer without activation, the bottleneck of an autoencoder; "none" leaves it out
