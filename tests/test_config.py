@@ -112,7 +112,11 @@ def test_unknown_names_list_close_matches() -> None:
         (MLPConfig, {"latent": -1}, "`x.latent` must be greater than 0 or 'none'. Got -1."),
         (MLPConfig, {"latent": True}, "`x.latent` must not be true or false. Got True."),
         (MLPConfig, {"widths": [3, True]}, "`x.widths` must not be true or false. Got [3, True]."),
-        (MLPConfig, {"centre": "pixl"}, "`x.centre` must be 'channel', 'pixel' or 'none'. Got 'pixl'."),
+        (
+            MLPConfig,
+            {"centre": "pixl"},
+            "`x.centre` must be 'channel', 'pixel' or 'none'. Got 'pixl'.",
+        ),
         (MLPConfig, {"dropout": "a"}, "`x.dropout` must be a number. Got 'a'."),
         (MLPConfig, {"dropout": -0.1}, "`x.dropout` must be at least 0. Got -0.1."),
         (MLPConfig, {"dropout": float("nan")}, "`x.dropout` must be a finite number. Got nan."),
