@@ -20,7 +20,7 @@ from fewlabels.workflows.testing import test_run as open_seal
 
 QUICK = (
     "pretraining.epochs=8",
-    "training.epochs=40",
+    "training.epochs=120",
     "network.widths=[64, 32]",
     "transfer.strategies=['frozen', 'full']",
     "run.precision=32",

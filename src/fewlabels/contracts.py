@@ -17,6 +17,19 @@ ImageShape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """How the images of a batch were mixed with each other.
+
+    Attributes:
+        partners: int64 (B,), position of the other image.
+        share: float32 (B,), weight of the image's own label; the partner's has the rest.
+    """
+
+    partners: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """What an objective sees in one step, on the device.
 
@@ -25,12 +38,14 @@ class Batch:
         clean: the same images before augmentation; the same tensor where there is none.
         labels: int64 (B,), -1 for none; None in a batch without labels.
         generator: the step's source of randomness (masks, noise), on the device of `images`.
+        mixing: set where `images` are mixtures (mixup, CutMix); only in batches with labels.
     """
 
     images: Tensor
     clean: Tensor
     labels: Tensor | None
     generator: torch.Generator
+    mixing: Mixing | None = None
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+_SECONDS_BETWEEN_UPDATES = 0.1
 
 
 class Progress(Protocol):
     """What long work reports to."""
 
-    def advance(self, amount: int = 1, **fields: str) -> None:
-        """Say that `amount` more units are done; `fields` are shown beside the bar."""
+    def advance(self, amount: int = 1) -> None:
+        """Say that `amount` more units are done."""
+
+    def note(self, **fields: str) -> None:
+        """Show these beside the bar from now on."""
 
 
 class SilentProgress:
     """Reports nothing."""
 
-    def advance(self, amount: int = 1, **fields: str) -> None:
+    def advance(self, amount: int = 1) -> None:
+        """Do nothing."""
+
+    def note(self, **fields: str) -> None:
         """Do nothing."""
 
 
@@ -51,12 +60,18 @@ def progress_bar(description: str, total: int) -> Iterator[Progress]:
         task = bar.add_task(description, total=total, note="")
 
         class _Shown:
-            def advance(self, amount: int = 1, **fields: str) -> None:
-                if fields:
-                    note = "  ".join(f"{name} {value}" for name, value in fields.items())
-                    bar.update(task, advance=amount, note=note)
-                else:
-                    bar.advance(task, amount)
+            # A bar that is drawn ten times a second need not hear of each of a thousand steps.
+            waiting, fields, last = 0, "", 0.0
+
+            def advance(self, amount: int = 1) -> None:
+                self.waiting += amount
+                now = time.monotonic()
+                if now - self.last >= _SECONDS_BETWEEN_UPDATES:
+                    bar.update(task, advance=self.waiting, note=self.fields)
+                    self.waiting, self.last = 0, now
+
+            def note(self, **fields: str) -> None:
+                self.fields = "  ".join(f"{name} {value}" for name, value in fields.items())
 
         yield _Shown()
 

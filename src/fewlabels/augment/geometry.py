@@ -6,8 +6,8 @@ and down. Parameters are given per image, shape (B,), on the device of the image
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,10 +15,14 @@ from torch.nn import functional as F
 
 FILLS = ("zeros", "border", "reflection")
 
+# Grids of more pixels than this are sampled in parts: they would fill the memory, and already leave
+# the processor's cache.
+_MAX_GRID_PIXELS = 1 << 22
+
 
 @dataclass(frozen=True, kw_only=True)
 class Movement:
-    """How each image of a batch is moved, float32 (B,) each; None leaves it out.
+    """How each image of a batch is moved, float32 (B,) each unless said; None leaves it out.
 
     Attributes:
         angle: radians, counter-clockwise.
@@ -27,7 +31,10 @@ class Movement:
         shift_x: share of the width, to the right.
         shift_y: share of the height, downwards.
         mirror: bool, True mirrors left and right.
-        displacement: float32 (B, 2, H, W), pixels that each place takes its colour from, x and y.
+        crop: (B, 4), the part of the image that fills the output: its centre's distance from the
+            image's centre to the right and downwards, its width and its height; shares of the side.
+        bend: (B, 2, k, k), pixels that places on a coarse k × k field take their colour from, x and
+            y; between the points it is interpolated bicubically.
     """
 
     angle: Tensor | None = None
@@ -36,14 +43,16 @@ class Movement:
     shift_x: Tensor | None = None
     shift_y: Tensor | None = None
     mirror: Tensor | None = None
-    displacement: Tensor | None = None
+    crop: Tensor | None = None
+    bend: Tensor | None = None
 
 
 def move(images: Tensor, movement: Movement, fill: str = "zeros") -> Tensor:
     """Move images by one bilinear sampling.
 
-    An output pixel at p (pixels from the centre) takes its colour from ``A (p - shift) + d(p)``, A
-    being the inverse of mirror, then zoom and shear, then rotation.
+    An output pixel at p (pixels from the centre) takes its colour from
+    ``crop(A (p - shift) + bend(p))``, A being the inverse of mirror, then zoom and shear, then
+    rotation.
 
     Args:
         images: float32 (B, C, H, W).
@@ -51,6 +60,68 @@ def move(images: Tensor, movement: Movement, fill: str = "zeros") -> Tensor:
         fill: what lies outside the image: "zeros", "border" or "reflection".
     """
     num_images, _, height, width = images.shape
+    coefficients, cells = _coefficients(movement, images)
+    basis = _basis(height, width, cells, images.dtype, images.device)
+    at_once = max(1, _MAX_GRID_PIXELS // (height * width))
+    parts = []
+    for start in range(0, num_images, at_once):
+        part = images[start : start + at_once]
+        # Affine map and elastic field are both linear in the coefficients, so one matrix product
+        # gives the whole grid. x and y stay apart: grid_sample reads them faster that way.
+        grid = coefficients[start : start + at_once].flatten(0, 1) @ basis
+        grid = grid.view(len(part), 2, height, width).permute(0, 2, 3, 1)
+        parts.append(
+            F.grid_sample(part, grid, mode="bilinear", padding_mode=fill, align_corners=False)
+        )
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def shift_and_mirror(
+    images: Tensor,
+    shift_x: Tensor | None,
+    shift_y: Tensor | None,
+    mirror: Tensor | None,
+    fill: str = "zeros",
+) -> Tensor:
+    """Shift by whole pixels and mirror, by picking pixels: nothing is interpolated.
+
+    Args:
+        images: (B, C, H, W), any dtype.
+        shift_x: pixels to the right, int64 (B,); None for none.
+        shift_y: pixels downwards, int64 (B,); None for none.
+        mirror: bool (B,), True mirrors left and right before the shift; None for none.
+        fill: see `move`.
+    """
+    num_images, channels, height, width = images.shape
+    rows, rows_inside = _source_places(height, shift_y, images, fill)
+    columns, columns_inside = _source_places(width, shift_x, images, fill)
+    if mirror is not None:
+        columns = torch.where(mirror.view(-1, 1), width - 1 - columns, columns)
+    places = (rows.unsqueeze(2) * width + columns.unsqueeze(1)).view(-1, 1, height * width)
+    picked = images.flatten(2).gather(2, places.expand(num_images, channels, -1))
+    picked = picked.view(images.shape)
+    if fill == "zeros":
+        picked = picked * rows_inside.view(-1, 1, height, 1) * columns_inside.view(-1, 1, 1, width)
+    return picked
+
+
+def _source_places(
+    length: int, shift: Tensor | None, images: Tensor, fill: str
+) -> tuple[Tensor, Tensor]:
+    """Row or column that each output place is taken from, (B, length), and whether it exists."""
+    places = torch.arange(length, device=images.device).expand(len(images), length)
+    if shift is not None:
+        places = places - shift.view(-1, 1)
+    inside = (places >= 0) & (places < length)
+    if fill == "reflection":  # about the outer edges of the border pixels, as grid_sample does
+        places = places.remainder(2 * length)
+        places = torch.minimum(places, 2 * length - 1 - places)
+    return places.clamp(0, length - 1), inside
+
+
+def _coefficients(movement: Movement, images: Tensor) -> tuple[Tensor, int]:
+    """Factors (B, 2, 3 + k * k) of the grid's basis, and k, the side of the coarse field."""
+    height, width = images.shape[2:]
     size = torch.tensor([width, height], dtype=images.dtype, device=images.device)
     matrix = _source_matrix(movement, images)  # (B, 2, 2), in pixels
     shift = torch.stack(
@@ -60,33 +131,48 @@ def move(images: Tensor, movement: Movement, fill: str = "zeros") -> Tensor:
         ],
         dim=1,
     )  # (B, 2)
-    # grid_sample counts from -1 to 1 over each side, so the matrix is scaled on both sides.
-    scaled = matrix * (size.view(1, 1, 2) / size.view(1, 2, 1))
-    offset = -(matrix @ shift.unsqueeze(2)).squeeze(2) * 2 / size  # (B, 2)
-    theta = torch.cat([scaled, offset.unsqueeze(2)], dim=2)
-    grid = F.affine_grid(theta, [num_images, 1, height, width], align_corners=False)
-    if movement.displacement is not None:
-        grid = grid + movement.displacement.permute(0, 2, 3, 1) * (2 / size)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode=fill, align_corners=False)
+    terms = [matrix, -(matrix @ shift.unsqueeze(2))]
+    if movement.bend is not None:
+        terms.append(movement.bend.flatten(2))
+    coefficients = torch.cat(terms, dim=2)
+    if movement.crop is not None:
+        coefficients = coefficients * movement.crop[:, 2:].unsqueeze(2)
+        coefficients[:, :, 2] += movement.crop[:, :2] * size
+    # grid_sample counts from -1 to 1 over each side.
+    coefficients = coefficients * (2 / size).view(1, 2, 1)
+    return coefficients, 0 if movement.bend is None else movement.bend.shape[2]
+
+
+@lru_cache(maxsize=16)
+def _basis(height: int, width: int, cells: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What every pixel's source is a sum of, (3 + cells², H * W): x, y, one, the coarse points."""
+    x = torch.arange(width, dtype=dtype, device=device) - (width - 1) / 2
+    y = torch.arange(height, dtype=dtype, device=device) - (height - 1) / 2
+    plane = torch.stack([x.expand(height, width), y.view(-1, 1).expand(height, width)])
+    rows = [plane, torch.ones(1, height, width, dtype=dtype, device=device)]
+    if cells:
+        points = torch.eye(cells * cells, dtype=dtype, device=device)
+        rows.append(
+            F.interpolate(
+                points.view(1, -1, cells, cells),
+                size=(height, width),
+                mode="bicubic",
+                align_corners=True,
+            )[0]
+        )
+    return torch.cat(rows).flatten(1)
 
 
 def _source_matrix(movement: Movement, images: Tensor) -> Tensor:
     angle = _or_zero(movement.angle, images)
     shear = torch.tan(_or_zero(movement.shear, images))
-    zoom = torch.ones_like(angle) if movement.zoom is None else movement.zoom
-    sign = torch.ones_like(angle)
-    if movement.mirror is not None:
-        sign = torch.where(movement.mirror, -sign, sign)
     cosine, sine = torch.cos(angle), torch.sin(angle)
     # Rotation back (y points down), then shear back, then zoom back, then the mirror.
-    rows = torch.stack(
-        [
-            torch.stack([sign * (cosine + shear * sine), sign * (shear * cosine - sine)], dim=1),
-            torch.stack([sine, cosine], dim=1),
-        ],
-        dim=1,
-    )
-    return rows / zoom.view(-1, 1, 1)
+    row_x = torch.stack([cosine + shear * sine, shear * cosine - sine], dim=1)
+    if movement.mirror is not None:
+        row_x = torch.where(movement.mirror.view(-1, 1), -row_x, row_x)
+    rows = torch.stack([row_x, torch.stack([sine, cosine], dim=1)], dim=1)
+    return rows if movement.zoom is None else rows / movement.zoom.view(-1, 1, 1)
 
 
 def _or_zero(values: Tensor | None, images: Tensor) -> Tensor:
@@ -95,83 +181,51 @@ def _or_zero(values: Tensor | None, images: Tensor) -> Tensor:
     return values
 
 
-def elastic_field(images: Tensor, pixels: float, cells: int, generator: torch.Generator) -> Tensor:
-    """A smooth random displacement of each image, float32 (B, 2, H, W) in pixels.
-
-    Normal draws on a coarse field of `cells` × `cells` points, interpolated bicubically.
+def draw_bend(images: Tensor, pixels: float, cells: int, generator: torch.Generator) -> Tensor:
+    """Normal draws on a coarse field for each image, float32 (B, 2, cells, cells), in pixels.
 
     Args:
-        images: gives number, size, dtype and device.
-        pixels: standard deviation of the displacement at the coarse points.
+        images: gives number, dtype and device.
+        pixels: standard deviation.
         cells: points of the coarse field along each side.
         generator: on the device of `images`.
 
     Source: Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis
     (Simard, Steinkraus and Platt, 2003); a coarse field instead of a smoothed fine one.
     """
-    num_images, _, height, width = images.shape
-    coarse = torch.randn(
-        (num_images, 2, cells, cells), generator=generator, dtype=images.dtype, device=images.device
-    )
-    return F.interpolate(coarse * pixels, size=(height, width), mode="bicubic", align_corners=True)
+    shape = (len(images), 2, cells, cells)
+    draw = torch.randn(shape, generator=generator, dtype=images.dtype, device=images.device)
+    return draw * pixels
 
 
-def uniform(images: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """One uniform draw from [low, high) per image, float32 (B,)."""
-    draw = torch.rand(len(images), generator=generator, dtype=images.dtype, device=images.device)
-    return low + (high - low) * draw
+def draw_crop(uniform: Tensor, smallest_area: float, largest_stretch: float = 4 / 3) -> Tensor:
+    """Boxes of random area, aspect and place inside the image, float32 (B, 4); see `Movement`.
+
+    Args:
+        uniform: draws from [0, 1), (4, B).
+        smallest_area: share of the image's area, in (0, 1].
+        largest_stretch: of the box's aspect against the image's, both ways.
+
+    Source: Going Deeper with Convolutions (Szegedy et al., 2015), section 6.
+    """
+    area = smallest_area + (1 - smallest_area) * uniform[0]
+    stretch = largest_stretch ** (2 * uniform[1] - 1)  # even chances for narrow and wide
+    width = (area * stretch).sqrt().clamp_max(1)
+    height = (area / stretch).sqrt().clamp_max(1)
+    x, y = (uniform[2] - 0.5) * (1 - width), (uniform[3] - 0.5) * (1 - height)
+    return torch.stack([x, y, width, height], dim=1)
 
 
-def flip(images: Tensor, generator: torch.Generator, probability: float = 0.5) -> Tensor:
-    """Mirror images left and right, each with `probability`."""
-    chosen = uniform(images, 0.0, 1.0, generator) < probability
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+def boxes(images: Tensor, box: Tensor) -> Tensor:
+    """Which pixels lie in each image's box, bool (B, 1, H, W); boxes may stick out.
 
-
-def shift(
-    images: Tensor, generator: torch.Generator, share: float = 0.1, fill: str = "zeros"
-) -> Tensor:
-    """Shift by up to `share` of each side."""
-    shift_x = uniform(images, -share, share, generator)
-    shift_y = uniform(images, -share, share, generator)
-    return move(images, Movement(shift_x=shift_x, shift_y=shift_y), fill)
-
-
-def rotate(
-    images: Tensor, generator: torch.Generator, degrees: float = 15.0, fill: str = "zeros"
-) -> Tensor:
-    """Rotate about the centre by up to `degrees` either way."""
-    limit = math.radians(degrees)
-    return move(images, Movement(angle=uniform(images, -limit, limit, generator)), fill)
-
-
-def zoom(
-    images: Tensor,
-    generator: torch.Generator,
-    low: float = 0.9,
-    high: float = 1.1,
-    fill: str = "zeros",
-) -> Tensor:
-    """Zoom about the centre by a factor from `low` to `high`."""
-    return move(images, Movement(zoom=uniform(images, low, high, generator)), fill)
-
-
-def shear(
-    images: Tensor, generator: torch.Generator, degrees: float = 10.0, fill: str = "zeros"
-) -> Tensor:
-    """Shear sideways by up to `degrees` either way."""
-    limit = math.radians(degrees)
-    return move(images, Movement(shear=uniform(images, -limit, limit, generator)), fill)
-
-
-def elastic(
-    images: Tensor,
-    generator: torch.Generator,
-    pixels: float = 1.0,
-    cells: int = 5,
-    fill: str = "zeros",
-) -> Tensor:
-    """Bend each image by its own smooth random field; see `elastic_field`."""
-    return move(
-        images, Movement(displacement=elastic_field(images, pixels, cells, generator)), fill
-    )
+    Args:
+        images: (B, C, H, W), gives size and device.
+        box: (B, 4): centre's x and y, width and height; shares of the side, from the left and top.
+    """
+    height, width = images.shape[2:]
+    x = (torch.arange(width, device=images.device) + 0.5) / width
+    y = (torch.arange(height, device=images.device) + 0.5) / height
+    across = (x - box[:, :1]).abs() < box[:, 2:3] / 2  # (B, W)
+    down = (y - box[:, 1:2]).abs() < box[:, 3:] / 2  # (B, H)
+    return down.view(-1, 1, height, 1) & across.view(-1, 1, 1, width)

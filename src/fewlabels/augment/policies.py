@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -12,12 +13,20 @@ from pydantic.dataclasses import dataclass as config_dataclass
 from torch import Tensor
 
 from fewlabels.augment import colour
-from fewlabels.augment.geometry import Movement, elastic_field, move, uniform
+from fewlabels.augment.geometry import (
+    Movement,
+    boxes,
+    draw_bend,
+    draw_crop,
+    move,
+    shift_and_mirror,
+)
 from fewlabels.config import RULES
 from fewlabels.contracts import ImageShape
 from fewlabels.lookup import find
 
 Fill = Literal["zeros", "border", "reflection"]
+_Change = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +35,8 @@ class Policy:
 
     Attributes:
         flip: probability of mirroring left and right.
-        shift: largest shift, share of the side.
+        shift: largest shift, share of the side; by whole pixels where nothing else moves the image.
+        crop: smallest area of a random resized crop, share of the image's; 1 for none.
         rotate: largest rotation, degrees.
         zoom: largest change of size, as a share: 0.1 gives factors from 0.9 to 1.1.
         shear: largest shear, degrees.
@@ -34,13 +44,21 @@ class Policy:
         elastic_cells: points of its coarse field along a side.
         brightness: largest change, pixels being in [0, 1].
         contrast: largest change of the factor.
+        saturation: largest change of the factor; colour images alone.
+        hue: largest rotation, turns; colour images alone.
         blur: largest deviation, pixels.
         noise: largest deviation, pixels being in [0, 1].
+        cutout: side of a square that is covered with the image's mean colour, share of the side.
+        choose: so many of `CHOICES` are drawn for each image, the others are left out for it; 0
+            applies all of them to every image.
+        mixup: alpha of mixup, for training with labels; 0 for never.
+        cutmix: alpha of CutMix, likewise.
         fill: what lies outside the image.
     """
 
     flip: float = 0.0
     shift: float = 0.0
+    crop: float = 1.0
     rotate: float = 0.0
     zoom: float = 0.0
     shear: float = 0.0
@@ -48,26 +66,52 @@ class Policy:
     elastic_cells: int = 5
     brightness: float = 0.0
     contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+    cutout: float = 0.0
+    choose: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     fill: Fill = "zeros"
 
 
+CHOICES = (
+    "rotate",
+    "zoom",
+    "shear",
+    "elastic",
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+    "blur",
+    "noise",
+)
+"""What `Policy.choose` picks from."""
+
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
-    "weak": Policy(flip=0.5, shift=0.07, zoom=0.05, fill="border"),
+    # FixMatch's weak policy (Sohn et al., 2020): mirror, and shift by up to an eighth.
+    "weak": Policy(flip=0.5, shift=0.125, fill="reflection"),
+    # In the manner of RandAugment (Cubuk et al., 2020), with Cutout (DeVries and Taylor, 2017).
     "strong": Policy(
         flip=0.5,
-        shift=0.12,
-        rotate=15.0,
-        zoom=0.15,
-        shear=10.0,
+        shift=0.125,
+        rotate=30.0,
+        zoom=0.3,
+        shear=17.0,
         elastic=0.03,
-        brightness=0.2,
-        contrast=0.3,
-        blur=0.8,
-        noise=0.08,
-        fill="border",
+        brightness=0.4,
+        contrast=0.7,
+        saturation=0.9,
+        hue=0.1,
+        blur=1.0,
+        noise=0.1,
+        cutout=0.4,
+        choose=2,
+        fill="reflection",
     ),
     # Never flips: a mirrored digit is another sign. Tuned on MNIST's validation labels only.
     "digits": Policy(shift=0.08, rotate=14.0, zoom=0.14, shear=14.0, elastic=0.045),
@@ -81,6 +125,7 @@ class AugmentConfig:
     # "auto" flips colour images alone: mirrored digits, letters and X-rays mean something else.
     flip: bool | Literal["auto"] = "auto"
     shift: float | None = Field(default=None, ge=0.0, le=0.5)
+    crop: float | None = Field(default=None, gt=0.0, le=1.0)
     rotate: float | None = Field(default=None, ge=0.0, le=180.0)
     zoom: float | None = Field(default=None, ge=0.0, lt=1.0)
     shear: float | None = Field(default=None, ge=0.0, lt=80.0)
@@ -88,8 +133,14 @@ class AugmentConfig:
     elastic_cells: int | None = Field(default=None, ge=2, le=32)
     brightness: float | None = Field(default=None, ge=0.0, le=1.0)
     contrast: float | None = Field(default=None, ge=0.0, le=1.0)
+    saturation: float | None = Field(default=None, ge=0.0, le=1.0)
+    hue: float | None = Field(default=None, ge=0.0, le=0.5)
     blur: float | None = Field(default=None, ge=0.0, le=10.0)
     noise: float | None = Field(default=None, ge=0.0, le=1.0)
+    cutout: float | None = Field(default=None, ge=0.0, le=1.0)
+    choose: int | None = Field(default=None, ge=0, le=len(CHOICES))
+    mixup: float | None = Field(default=None, ge=0.0, le=10.0)
+    cutmix: float | None = Field(default=None, ge=0.0, le=10.0)
     fill: Fill | None = None
 
 
@@ -123,9 +174,9 @@ def resolve(name: str, config: AugmentConfig, image_shape: ImageShape) -> Policy
 
 
 def is_identity(policy: Policy) -> bool:
-    """Whether the policy leaves every image as it is."""
-    ranges = (f.name for f in fields(policy) if f.name not in ("elastic_cells", "fill"))
-    return all(getattr(policy, name) == 0 for name in ranges)
+    """Whether the policy leaves every single image as it is."""
+    same = replace(policy, elastic_cells=5, fill="zeros", choose=0, mixup=0.0, cutmix=0.0)
+    return same == Policy()
 
 
 def augment(images: Tensor, generator: torch.Generator, policy: Policy) -> Tensor:
@@ -136,37 +187,121 @@ def augment(images: Tensor, generator: torch.Generator, policy: Policy) -> Tenso
         generator: on the device of `images`.
         policy: the ranges.
     """
-    if policy.flip or policy.shift or policy.rotate or policy.zoom or policy.shear:
-        images = move(images, _draw_movement(images, generator, policy), policy.fill)
-    elif policy.elastic:
-        images = move(images, Movement(displacement=_field(images, generator, policy)), policy.fill)
-    if policy.brightness:
-        images = colour.brightness(images, generator, policy.brightness)
-    if policy.contrast:
-        images = colour.contrast(images, generator, policy.contrast)
-    if policy.blur:
-        images = colour.blur(images, generator, policy.blur)
-    if policy.noise:
-        images = colour.noise(images, generator, policy.noise)
+    draw = _draw(images, generator, policy)
+    images = _move(images, generator, policy, draw)
+    colours = ("brightness", "contrast", "saturation", "hue")
+    if any(name in draw for name in colours):
+        images = colour.adjust(images, **{name: draw.get(name) for name in colours})
+    if "blur" in draw:
+        images = _on_chosen(
+            images, draw["blur"], lambda some, by: colour.blur(some, by, policy.blur)
+        )
+    if "noise" in draw:
+        images = _on_chosen(
+            images, draw["noise"], lambda some, by: colour.noise(some, by, generator)
+        )
+    if policy.cutout:
+        images = _cut_out(images, generator, policy.cutout)
     return images
 
 
-def _draw_movement(images: Tensor, generator: torch.Generator, policy: Policy) -> Movement:
-    def symmetric(limit: float) -> Tensor | None:
-        return uniform(images, -limit, limit, generator) if limit else None
-
-    zoom = symmetric(policy.zoom)
-    return Movement(
-        angle=symmetric(math.radians(policy.rotate)),
-        zoom=None if zoom is None else 1 + zoom,
-        shear=symmetric(math.radians(policy.shear)),
-        shift_x=symmetric(policy.shift),
-        shift_y=symmetric(policy.shift),
-        mirror=uniform(images, 0.0, 1.0, generator) < policy.flip if policy.flip else None,
-        displacement=_field(images, generator, policy) if policy.elastic else None,
+def _draw(images: Tensor, generator: torch.Generator, policy: Policy) -> dict[str, Tensor]:
+    """One value per image, (B,), for each range that is not empty."""
+    factors = ("zoom", "contrast", "saturation")  # around one, the others around zero
+    limits = _limits(images, policy)
+    if not limits:
+        return {}
+    count, device = len(images), images.device
+    uniform = torch.rand(
+        (len(limits), count), generator=generator, dtype=images.dtype, device=device
     )
+    low = torch.tensor([limit[0] for limit in limits.values()], device=device).view(-1, 1)
+    high = torch.tensor([limit[1] for limit in limits.values()], device=device).view(-1, 1)
+    values = torch.lerp(low, high, uniform)
+    choices = [row for row, name in enumerate(limits) if name in CHOICES]
+    if policy.choose and len(choices) > policy.choose:
+        order = torch.rand((len(choices), count), generator=generator, device=device).argsort(dim=0)
+        values[choices] *= order < policy.choose
+    draw = dict(zip(limits, values, strict=True))
+    return {name: 1 + value if name in factors else value for name, value in draw.items()}
 
 
-def _field(images: Tensor, generator: torch.Generator, policy: Policy) -> Tensor:
-    pixels = policy.elastic * max(images.shape[2:])
-    return elastic_field(images, pixels, policy.elastic_cells, generator)
+def _limits(images: Tensor, policy: Policy) -> dict[str, tuple[float, float]]:
+    turn = math.pi / 180
+    limits = {
+        "flip": (0.0, 1.0 if policy.flip else 0.0),
+        "shift_x": (-policy.shift, policy.shift),
+        "shift_y": (-policy.shift, policy.shift),
+        "rotate": (-policy.rotate * turn, policy.rotate * turn),
+        "zoom": (-policy.zoom, policy.zoom),
+        "shear": (-policy.shear * turn, policy.shear * turn),
+        # Whether the field is used at all; its values are drawn by themselves.
+        "elastic": (1.0, 1.0) if policy.elastic else (0.0, 0.0),
+        "brightness": (-policy.brightness, policy.brightness),
+        "contrast": (-policy.contrast, policy.contrast),
+        "saturation": (-policy.saturation, policy.saturation),
+        "hue": (-policy.hue, policy.hue),
+        "blur": (0.0, policy.blur),
+        "noise": (0.0, policy.noise),
+    }
+    if images.shape[1] == 1:
+        del limits["saturation"], limits["hue"]
+    return {name: limit for name, limit in limits.items() if limit[1] > 0}
+
+
+def _move(
+    images: Tensor, generator: torch.Generator, policy: Policy, draw: dict[str, Tensor]
+) -> Tensor:
+    mirror = draw["flip"] < policy.flip if "flip" in draw else None
+    shift_x, shift_y = draw.get("shift_x"), draw.get("shift_y")
+    if not draw.keys() & {"rotate", "zoom", "shear", "elastic"} and policy.crop == 1:
+        if mirror is None and shift_x is None:
+            return images
+        height, width = images.shape[2:]
+        return shift_and_mirror(
+            images, _pixels(shift_x, width), _pixels(shift_y, height), mirror, policy.fill
+        )
+    bend = crop = None
+    if "elastic" in draw:
+        pixels = policy.elastic * max(images.shape[2:])
+        bend = draw_bend(images, pixels, policy.elastic_cells, generator)
+        bend = bend * draw["elastic"].view(-1, 1, 1, 1)
+    if policy.crop < 1:
+        uniform = torch.rand((4, len(images)), generator=generator, device=images.device)
+        crop = draw_crop(uniform, policy.crop)
+    movement = Movement(
+        angle=draw.get("rotate"),
+        zoom=draw.get("zoom"),
+        shear=draw.get("shear"),
+        shift_x=shift_x,
+        shift_y=shift_y,
+        mirror=mirror,
+        crop=crop,
+        bend=bend,
+    )
+    return move(images, movement, policy.fill)
+
+
+def _pixels(share: Tensor | None, side: int) -> Tensor | None:
+    return None if share is None else (share * side).round().long()
+
+
+def _on_chosen(images: Tensor, values: Tensor, change: _Change) -> Tensor:
+    """Apply a change where its value is above zero."""
+    # Asking which those are would stop an accelerator until it has caught up.
+    if images.device.type != "cpu":
+        return change(images, values)
+    chosen = values.nonzero().squeeze(1)
+    if len(chosen) == len(images):
+        return change(images, values)
+    if not len(chosen):
+        return images
+    changed = change(images.index_select(0, chosen), values.index_select(0, chosen))
+    return images.index_copy(0, chosen, changed)
+
+
+def _cut_out(images: Tensor, generator: torch.Generator, side: float) -> Tensor:
+    place = torch.rand((2, len(images)), generator=generator, device=images.device)
+    sides = torch.full_like(place, side)
+    covered = boxes(images, torch.cat([place, sides]).T)
+    return torch.where(covered, images.mean(dim=(2, 3), keepdim=True), images)

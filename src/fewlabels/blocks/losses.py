@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels.config import RULES
+from fewlabels.contracts import Mixing
 from fewlabels.lookup import find
 
 
@@ -57,9 +58,22 @@ def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
     return torch.where(counts > 0, weights, torch.zeros_like(weights))
 
 
+def mixed_targets(labels: Tensor, mixing: Mixing, num_classes: int) -> Tensor:
+    """Share of each class in mixed images, float32 (B, K), from the labels (B,) before mixing."""
+    own = F.one_hot(labels, num_classes).float()
+    return torch.lerp(own[mixing.partners], own, mixing.share.view(-1, 1))
+
+
 def classification_loss(
-    config: ClassificationConfig, logits: Tensor, labels: Tensor, weights: Tensor | None
+    config: ClassificationConfig, logits: Tensor, targets: Tensor, weights: Tensor | None
 ) -> Tensor:
-    """The configured loss in float32, whatever the precision of the logits."""
+    """The configured loss in float32, whatever the precision of the logits.
+
+    Args:
+        config: which loss.
+        logits: (B, K).
+        targets: int64 (B,), or shares (B, K) for the cross-entropy of mixed images.
+        weights: of the classes, (K,), or None.
+    """
     loss = find(LOSSES, config.loss, "loss")
-    return loss(logits.float(), labels, weights, config.label_smoothing)
+    return loss(logits.float(), targets, weights, config.label_smoothing)

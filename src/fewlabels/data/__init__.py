@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewlabels.data.options import ReadOptions
+from fewlabels.data.options import Keep, ReadOptions
 
 if TYPE_CHECKING:
     from fewlabels.data.image_set import ImageSet
@@ -81,6 +81,7 @@ def load_images(
     labels: str | Path | None = None,
     image_size: int | str | None = None,
     cache: bool = True,
+    keep: Keep = "auto",
 ) -> ImageSet:
     """Read an image set of any form.
 
@@ -91,6 +92,8 @@ def load_images(
         image_size: one side in pixels, or "HEIGHTxWIDTH"; the most common size, at most 96, by
             default.
         cache: keep decoded images on disk for the next start.
+        keep: where decoded images are kept meanwhile: "memory", "disk" (read from the cache as they
+            are needed), or "auto": in memory up to an eighth of what is free and up to 1 GiB.
 
     Raises:
         DataError: there is no image set of a known form, or it cannot be used.
@@ -103,6 +106,7 @@ def load_images(
         labels=None if labels is None else Path(labels).expanduser(),
         image_size=parse_image_size(image_size),
         cache=cache,
+        keep=keep,
     )
     return _load(source, options)[0]
 
@@ -151,6 +155,7 @@ def _load(
     source: str | Path, options: ReadOptions, single: bool = False
 ) -> tuple[ImageSet, str | None]:
     """The image set, and the name of its reader; None for one that came by name."""
+    from fewlabels.data.memory import keep as keep_images
     from fewlabels.data.recognise import is_image_name, recognise
     from fewlabels.data.resize import resize_images
 
@@ -163,7 +168,8 @@ def _load(
     if single and path.is_file() and is_image_name(path.name):
         return _read_single(path, options), None
     reader = recognise(path, options.labels)
-    return READERS[reader](path, options), reader
+    data = READERS[reader](path, options)
+    return replace(data, images=keep_images(data.images, options.keep)), reader
 
 
 def _read_single(path: Path, options: ReadOptions) -> ImageSet:

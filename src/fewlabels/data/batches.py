@@ -10,10 +10,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fewlabels.contracts import Batch
+from fewlabels.contracts import Batch, Mixing
+from fewlabels.data.memory import let_go
+from fewlabels.data.selection import Images, Selection
 from fewlabels.randomness import generator
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+Mix = Callable[[Tensor, torch.Generator], tuple[Tensor, Mixing]]
+
+# Mapped images: so many bytes are read between two times that their pages are let go.
+_READ_BYTES = 256 << 20
+# An accelerator's free memory that images may take; the rest is for weights and activations.
+_DEVICE_SHARE = 0.4
+_STATISTICS_IMAGES = 512
 
 
 class Batches:
@@ -22,36 +31,49 @@ class Batches:
     The order of an epoch and everything random in it depend only on `seed` and the epoch's number,
     so an epoch after a resume equals the undisturbed one.
 
+    Pixels stay as they are stored until a batch is gathered. On an accelerator, the whole set lies
+    in its memory where it fits; else each batch goes there from pinned memory, without waiting.
+
     Args:
-        images: uint8 (N, C, H, W), or float32 in [0, 1].
+        images: uint8 (N, C, H, W), or float32 in [0, 1]; in memory or mapped, whole or selected.
         labels: int64 (N,), or None for training without labels.
         batch_size: images a step; the last batch of an epoch may be smaller.
         device: where batches go.
         augmentation: applied to each batch; None for none.
+        mix: mixes augmented images with labels; None for never.
         seed: of the order and of the augmentation.
     """
 
     def __init__(
         self,
-        images: npt.NDArray[Any],
+        images: Images,
         labels: npt.NDArray[np.int64] | None,
         *,
         batch_size: int,
         device: torch.device,
         augmentation: Augmentation | None,
+        mix: Mix | None = None,
         seed: int,
     ) -> None:
-        self.images = as_tensor(images)
-        self.labels = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels))
+        chosen = images if isinstance(images, Selection) else Selection(images, _all(images))
         self.batch_size = batch_size
         self.device = device
         self.augmentation = augmentation
+        self.mix = mix
         self.seed = seed
+        self.labels = None if labels is None else torch.tensor(labels, device=device)
+        self._stored = chosen.images
+        self._pixels = as_tensor(chosen.images)
+        self._positions = torch.from_numpy(chosen.positions)
+        self._unread = _READ_BYTES
+        if _fits(chosen, device):
+            self._pixels = self._pixels[self._positions].to(device)
+            self._positions = torch.arange(len(chosen), device=device)
 
     @property
     def num_images(self) -> int:
         """Images in an epoch."""
-        return len(self.images)
+        return len(self._positions)
 
     @property
     def num_batches(self) -> int:
@@ -61,12 +83,49 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, every image once."""
         order = torch.randperm(self.num_images, generator=generator(self.seed, "order", epoch))
-        device_generator = generator(self.seed, "augment", epoch, device=self.device)
-        for index in torch.split(order, split_sizes(self.num_images, self.batch_size)):
-            clean = to_float(self.images[index].to(self.device))
-            images = self.augmentation(clean, device_generator) if self.augmentation else clean
-            labels = None if self.labels is None else self.labels[index].to(self.device)
-            yield Batch(images=images, clean=clean, labels=labels, generator=device_generator)
+        for_augmentation = generator(self.seed, "augment", epoch, device=self.device)
+        for_objective = generator(self.seed, "objective", epoch, device=self.device)
+        for places in torch.split(order, split_sizes(self.num_images, self.batch_size)):
+            clean = to_float(self._gather(places))
+            images = self.augmentation(clean, for_augmentation) if self.augmentation else clean
+            labels = mixing = None
+            if self.labels is not None:
+                labels = self.labels[places.to(self.device)]
+                if self.mix is not None:
+                    images, mixing = self.mix(images, for_augmentation)
+            yield Batch(
+                images=images,
+                clean=clean,
+                labels=labels,
+                generator=for_objective,
+                mixing=mixing,
+            )
+
+    def _gather(self, places: Tensor) -> Tensor:
+        """Images as they are stored, on the device."""
+        if self._pixels.device.type != "cpu":
+            return self._pixels[places.to(self._pixels.device)]
+        # index_select copies whole images; indexing by a tensor goes pixel by pixel.
+        gathered = self._pixels.index_select(0, self._positions[places])
+        self._unread -= gathered.nbytes
+        if self._unread <= 0:
+            let_go(self._stored)
+            self._unread = _READ_BYTES
+        if self.device.type == "cuda":
+            return gathered.pin_memory().to(self.device, non_blocking=True)
+        return gathered.to(self.device)
+
+
+def _all(images: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    return np.arange(len(images), dtype=np.int64)
+
+
+def _fits(images: Selection, device: torch.device) -> bool:
+    """Whether the images may all lie in an accelerator's own memory."""
+    if device.type != "cuda":
+        return False
+    num_bytes = int(np.prod(images.shape)) * images.dtype.itemsize
+    return num_bytes <= torch.cuda.mem_get_info(device)[0] * _DEVICE_SHARE
 
 
 def split_sizes(num_images: int, batch_size: int) -> list[int]:
@@ -92,10 +151,10 @@ def as_tensor(images: npt.NDArray[Any]) -> Tensor:
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 images to float32 in [0, 1]; float images pass as they are."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
+    return torch.div(images, 255) if images.dtype == torch.uint8 else images.float()
 
 
-def channel_statistics(images: npt.NDArray[Any], limit: int = 10_000) -> tuple[Tensor, Tensor]:
+def channel_statistics(images: Images, limit: int = 10_000) -> tuple[Tensor, Tensor]:
     """Mean image, float32 (C, H, W), and deviation of each channel's pixels, (C,); in [0, 1].
 
     Args:
@@ -103,5 +162,14 @@ def channel_statistics(images: npt.NDArray[Any], limit: int = 10_000) -> tuple[T
         limit: of more images than this, every k-th is looked at, so many that at least `limit`
             are and fewer than twice as many.
     """
-    sample = to_float(as_tensor(images[:: max(1, len(images) // limit)]))
-    return sample.mean(dim=0), sample.std(dim=(0, 2, 3), unbiased=False)
+    looked_at = np.arange(0, len(images), max(1, len(images) // limit))
+    total = torch.zeros(images.shape[1:], dtype=torch.float64)
+    squares = torch.zeros(images.shape[1], dtype=torch.float64)
+    for start in range(0, len(looked_at), _STATISTICS_IMAGES):
+        part = to_float(as_tensor(images[looked_at[start : start + _STATISTICS_IMAGES]])).double()
+        total += part.sum(dim=0)
+        squares += part.square().sum(dim=(0, 2, 3))
+    mean = total / len(looked_at)
+    pixels = len(looked_at) * images.shape[2] * images.shape[3]
+    variance = squares / pixels - mean.mean(dim=(1, 2)).square()
+    return mean.float(), variance.clamp_min(0).sqrt().float()

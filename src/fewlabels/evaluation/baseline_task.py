@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from fewlabels.data.apportion import apportion
 from fewlabels.data.batches import as_tensor, to_float
+from fewlabels.data.selection import Selection
 from fewlabels.errors import DataError
 from fewlabels.randomness import derive_seed, numpy_generator
 
@@ -45,7 +46,9 @@ class BaselineTask:
         seed: as given.
     """
 
-    def __init__(self, images: Images, labels: Labels, pool_images: Images, seed: int) -> None:
+    def __init__(
+        self, images: Images, labels: Labels, pool_images: Images | Selection, seed: int
+    ) -> None:
         if not len(labels):
             raise DataError("Baselines need labelled images, and there are none. Label some.")
         kept = _stratified(labels, MAX_LABELS, numpy_generator(seed, "baselines", "labels"))

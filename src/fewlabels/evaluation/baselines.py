@@ -21,6 +21,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
+from fewlabels.data.selection import Selection
 from fewlabels.errors import DataError
 from fewlabels.evaluation.baseline_task import (
     CHUNK,
@@ -145,7 +146,7 @@ BASELINES: dict[str, Callable[[BaselineTask], Predictor]] = {
 
 
 def fit_baseline(
-    name: str, images: Images, labels: Labels, pool_images: Images, *, seed: int
+    name: str, images: Images, labels: Labels, pool_images: Images | Selection, *, seed: int
 ) -> FittedBaseline:
     """Fit one baseline; see `BaselineTask` for the arguments.
 
@@ -160,7 +161,7 @@ def fit_baseline(
 def run_baselines(
     images: Images,
     labels: Labels,
-    pool_images: Images,
+    pool_images: Images | Selection,
     evaluation_images: Images,
     evaluation_labels: Labels,
     *,

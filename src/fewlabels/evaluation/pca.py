@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
+from fewlabels.data.selection import Images
+
 MAX_FITTED_IMAGES = 20_000
 MAX_PIXELS = 4_096
 
@@ -29,7 +31,7 @@ class PCAReference:
 
 
 def pca_reference(
-    fitted: npt.NDArray[Any],
+    fitted: Images,
     evaluated: npt.NDArray[Any],
     width: int,
     *,
@@ -45,9 +47,10 @@ def pca_reference(
         num_reconstructions: how many of the first `evaluated` images to return.
         generator: of the draw and of the randomised solver for images over 4,096 pixels.
     """
+    drawn = np.arange(len(fitted))
     if len(fitted) > MAX_FITTED_IMAGES:
-        fitted = fitted[np.sort(generator.choice(len(fitted), MAX_FITTED_IMAGES, replace=False))]
-    pixels, targets = flat_pixels(fitted), flat_pixels(evaluated)
+        drawn = np.sort(generator.choice(len(fitted), MAX_FITTED_IMAGES, replace=False))
+    pixels, targets = flat_pixels(fitted[drawn]), flat_pixels(evaluated)
     num_components = min(width, *pixels.shape)
     solver = "covariance_eigh" if pixels.shape[1] <= MAX_PIXELS else "randomized"
     seed = int(generator.integers(2**31))

@@ -22,7 +22,8 @@ class Compute:
 
     Attributes:
         device: where tensors live.
-        precision: "32" or "bf16"; losses and weights are float32 either way.
+        precision: "32" or "bf16"; losses, norms and what the optimiser updates are float32 either
+            way.
     """
 
     device: torch.device

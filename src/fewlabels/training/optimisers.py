@@ -171,7 +171,9 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) ->
 def l1_penalty(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
     """Sum of absolute weights over matrices and kernels; biases and norms are left alone."""
     terms = [
-        weight.abs().sum() for weight in parameters if weight.ndim > 1 and weight.requires_grad
+        weight.float().abs().sum()
+        for weight in parameters
+        if weight.ndim > 1 and weight.requires_grad
     ]
     return torch.stack(terms).sum() if terms else torch.zeros(())
 

@@ -29,6 +29,7 @@ from fewlabels.training.checkpoint import (
 )
 from fewlabels.training.device import Compute
 from fewlabels.training.early_stopping import EarlyStopping
+from fewlabels.training.master_weights import MasterWeights
 from fewlabels.training.optimisers import (
     OPTIMISERS,
     AdamWConfig,
@@ -38,6 +39,10 @@ from fewlabels.training.optimisers import (
     set_learning_rate,
 )
 from fewlabels.training.schedules import SCHEDULES, CosineConfig
+
+# On an accelerator, reading a number makes the program wait for all work under way, so losses are
+# looked at once in so many steps. On a CPU nothing waits, and each one is.
+_STEPS_BETWEEN_READS = 32
 
 Validate = Callable[[], dict[str, float]]
 History = list[dict[str, float | int | str]]
@@ -154,10 +159,13 @@ class Trainer:
                 phase at the length that validation chose.
 
         Raises:
-            NonFiniteLossError: the loss was infinite or not a number; the weights are untouched.
+            NonFiniteLossError: the loss was infinite or not a number. On a CPU the weights are
+                those from before the step; on an accelerator it is noticed up to 32 steps later.
         """
         objective.to(self.compute.device)
-        optimisers = build_optimisers(self.config.optimiser, objective.parameter_groups())
+        weights = MasterWeights(objective, self.compute.precision == "bf16")
+        groups = weights.groups(objective.parameter_groups())
+        optimisers = build_optimisers(self.config.optimiser, groups)
         stopping = EarlyStopping(self.config.patience if validate else 0)
         result, best = PhaseResult(), dict[str, Tensor]()
         if self.checkpoint is not None and self.checkpoint.exists():
@@ -173,7 +181,10 @@ class Trainer:
         ):
             while result.epochs < num_epochs and not stopping.should_stop:
                 started = time.perf_counter()
-                row = self._train_epoch(objective, optimisers, batches, result, progress)
+                with weights.lowered():
+                    row = self._train_epoch(
+                        objective, optimisers, weights, batches, result, progress
+                    )
                 if validate is not None:
                     objective.eval()
                     row |= validate()
@@ -197,6 +208,7 @@ class Trainer:
         self,
         objective: Objective,
         optimisers: Mapping[str, torch.optim.Optimizer],
+        weights: MasterWeights,
         batches: Batches,
         result: PhaseResult,
         progress: Progress,
@@ -217,15 +229,18 @@ class Trainer:
             with self.compute.autocast():
                 step = objective.loss(batch, result.steps)
             loss = self._penalised(objective, step)
-            self._check_finite(loss, batch.images, epoch, result.steps, learning_rate)
+            if self._reads(position, batches.num_batches):
+                value = self._finite(loss, batch.images, epoch, result.steps, learning_rate)
+                speed = (position + 1) * batches.batch_size / (time.perf_counter() - started)
+                progress.note(loss=f"{value:.4f}", speed=f"{speed:,.0f} images/s")
             loss.backward()  # type: ignore[no-untyped-call]
-            self._update(objective, optimisers, learning_rate)
-            objective.after_step(result.steps)
+            self._update(optimisers, weights, learning_rate)
+            with weights.raised():
+                objective.after_step(result.steps)
             result.steps += 1
-            for name, value in {"train_loss": step.loss.detach(), **step.logs}.items():
-                sums[name] = sums.get(name, 0) + value * len(batch.images)
-            speed = (position + 1) * batches.batch_size / (time.perf_counter() - started)
-            progress.advance(1, loss=f"{loss.item():.4f}", speed=f"{speed:,.0f} images/s")
+            for name, logged in {"train_loss": step.loss.detach(), **step.logs}.items():
+                sums[name] = sums.get(name, 0) + logged * len(batch.images)
+            progress.advance()
         averages = {name: float(total) / batches.num_images for name, total in sums.items()}
         speed = batches.num_images / (time.perf_counter() - started)
         return {
@@ -237,6 +252,12 @@ class Trainer:
             "images_per_second": speed,
         }
 
+    def _reads(self, position: int, num_batches: int) -> bool:
+        """Whether the loss of this step is looked at."""
+        if self.compute.device.type == "cpu" or position == num_batches - 1:
+            return True
+        return position % _STEPS_BETWEEN_READS == 0
+
     def _penalised(self, objective: Objective, step: StepResult) -> Tensor:
         if self.config.l1 > 0:
             return step.loss + self.config.l1 * l1_penalty(objective.parameters())
@@ -244,25 +265,27 @@ class Trainer:
 
     def _update(
         self,
-        objective: Objective,
         optimisers: Mapping[str, torch.optim.Optimizer],
+        weights: MasterWeights,
         learning_rate: float,
     ) -> None:
+        weights.take_gradients()
         if self.config.gradient_clip > 0:
-            torch.nn.utils.clip_grad_norm_(objective.parameters(), self.config.gradient_clip)
+            torch.nn.utils.clip_grad_norm_(weights.parameters(), self.config.gradient_clip)
         for optimiser in optimisers.values():
             set_learning_rate(optimiser, learning_rate)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         if self.config.max_norm > 0:
-            limit_norms(objective.parameters(), self.config.max_norm)
+            limit_norms(weights.parameters(), self.config.max_norm)
+        weights.spread()
 
-    def _check_finite(
+    def _finite(
         self, loss: Tensor, images: Tensor, epoch: int, step: int, learning_rate: float
-    ) -> None:
+    ) -> float:
         value = loss.item()
         if math.isfinite(value):
-            return
+            return value
         if not torch.isfinite(images).all():
             cause = "the images hold values that are not finite; clean the data"
         else:
@@ -272,7 +295,7 @@ class Trainer:
             )
         raise NonFiniteLossError(
             f"The loss of phase {self.name!r} became {value} at step {step} (epoch {epoch + 1}); "
-            f"training stopped before the update. Likely cause: {cause}."
+            f"training stopped. Likely cause: {cause}."
         )
 
     def _save(

@@ -6,7 +6,11 @@ import itertools
 
 from torch import Tensor, nn
 
-from fewlabels.blocks.losses import ClassificationConfig, classification_loss
+from fewlabels.blocks.losses import (
+    ClassificationConfig,
+    classification_loss,
+    mixed_targets,
+)
 from fewlabels.contracts import Batch, Objective, ParameterGroup, StepResult
 from fewlabels.networks.classifier import Classifier
 from fewlabels.transfer.strategy import Strategy
@@ -44,7 +48,10 @@ class Supervised(Objective):
             raise AssertionError("supervised training needs labels")
         logits = self.classifier(batch.images)  # (B, K)
         correct = (logits.detach().argmax(1) == batch.labels).float().mean()
-        loss = classification_loss(self.config, logits, batch.labels, self.class_weights)
+        targets = batch.labels
+        if batch.mixing is not None:
+            targets = mixed_targets(batch.labels, batch.mixing, logits.shape[1])
+        loss = classification_loss(self.config, logits, targets, self.class_weights)
         return StepResult(loss, {"train_accuracy": correct})
 
     def parameter_groups(self) -> dict[str, list[ParameterGroup]]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewlabels.data.image_set import NO_LABEL, ImageSet, Part
+from fewlabels.data.selection import Selection
 from fewlabels.data.splits import Split, SplitConfig, hide_labels, make_split
 from fewlabels.errors import DataError
 from fewlabels.evaluation.metrics import PairedDifference, paired_difference
@@ -68,7 +69,7 @@ def compare(
         context = Context.of(replace(settings, run=replace(settings.run, seed=number)))
         if pretrained is None or repeat_pretraining:
             pool = draw.pool if repeat_pretraining else shared_pool
-            pretrained = pretrain(context, data.images[pool])
+            pretrained = pretrain(context, Selection(data.images, pool))
         for name, accuracy in _score(context, draw, pretrained).items():
             scores.setdefault(name, []).append(accuracy)
         shown = ", ".join(f"{name} {values[-1]:.1%}" for name, values in scores.items())
@@ -133,7 +134,7 @@ def _score(context: Context, draw: Draw, pretrained: Pretrained) -> dict[str, fl
             draw.data.num_classes,
             encoder_state=pretrained.encoder.state_dict() if strategy else None,
             strategy=strategy,
-            statistics_from=draw.data.images[draw.pool],
+            statistics_from=Selection(draw.data.images, draw.pool),
         )
         device = context.compute.device
         probabilities = predict_probabilities(trained.classifier, scoring.images, device=device)

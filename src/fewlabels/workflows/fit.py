@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import fewlabels
 from fewlabels.data.image_set import ImageSet
+from fewlabels.data.memory import let_go
+from fewlabels.data.selection import Selection
 from fewlabels.errors import RunError, StorageError
 from fewlabels.evaluation.baselines import BaselineResult, run_baselines
 from fewlabels.evaluation.metrics import evaluate
@@ -32,6 +33,8 @@ from fewlabels.workflows.pictures import pretraining_facts, save_pictures
 from fewlabels.workflows.prepare import Prepared, prepare
 from fewlabels.workflows.settings import Settings, build_settings
 from fewlabels.workflows.testing import open_test
+
+_IMAGES_AT_ONCE = 16_384
 
 
 def fit(settings: Settings, runs: Path, *, open_test_set: bool = False) -> dict[str, Any]:
@@ -107,8 +110,13 @@ def _check_same_data(folder: RunFolder, prepared: Prepared) -> None:
 
 def _environment(prepared: Prepared) -> dict[str, str | int]:
     """Versions, machine, and a digest of all images: a resumed run must see the same ones."""
-    digest = hashlib.sha256(np.ascontiguousarray(prepared.data.images).data).hexdigest()
-    return {"fewlabels": fewlabels.__version__, **environment(), "images": f"sha256:{digest}"}
+    images = prepared.data.images
+    digest = hashlib.sha256()
+    for start in range(0, len(images), _IMAGES_AT_ONCE):
+        digest.update(np.ascontiguousarray(images[start : start + _IMAGES_AT_ONCE]).data)
+        let_go(images)
+    facts = {"fewlabels": fewlabels.__version__, **environment()}
+    return {**facts, "images": f"sha256:{digest.hexdigest()}"}
 
 
 def complete(
@@ -131,7 +139,7 @@ def complete(
     started = time.perf_counter()
     history = RunHistory(folder)
     context = Context.of(settings, checkpoint=folder.checkpoint, on_history=history.update)
-    pool = prepared.data.images[prepared.split.pretraining(len(prepared.data))]
+    pool = Selection(prepared.data.images, prepared.split.pretraining(len(prepared.data)))
     baselines = _baselines(folder, context, prepared, pool)
     candidates, pretrained = _candidates(context, prepared, pool)
     chosen = best(candidates)
@@ -215,7 +223,7 @@ class RunHistory:
 
 
 def _baselines(
-    folder: RunFolder, context: Context, prepared: Prepared, pool: npt.NDArray[Any]
+    folder: RunFolder, context: Context, prepared: Prepared, pool: Selection
 ) -> list[BaselineResult]:
     saved = folder.checkpoint("baselines").with_suffix(".json")
     if saved.is_file():
@@ -235,7 +243,7 @@ def _baselines(
 
 
 def _candidates(
-    context: Context, prepared: Prepared, pool: npt.NDArray[Any]
+    context: Context, prepared: Prepared, pool: Selection
 ) -> tuple[list[Candidate], Pretrained | None]:
     say("The network from scratch, on the labels alone …")
     candidates = [_candidate(context, prepared, pool, "scratch", None, None)]
@@ -254,7 +262,7 @@ def _candidates(
 def _candidate(
     context: Context,
     prepared: Prepared,
-    pool: npt.NDArray[Any],
+    pool: Selection,
     name: str,
     pretrained: Pretrained | None,
     strategy: str | None,
@@ -279,7 +287,7 @@ def _candidate(
 def _refit(
     context: Context,
     prepared: Prepared,
-    pool: npt.NDArray[Any],
+    pool: Selection,
     chosen: Candidate,
     pretrained: Pretrained | None,
 ) -> tuple[Classifier, PhaseResult]:

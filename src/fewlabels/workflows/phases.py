@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewlabels.augment.mixing import mix
 from fewlabels.augment.policies import Policy, augment, is_identity, resolve, resolve_name
 from fewlabels.blocks.losses import balanced_weights, classification_loss
 from fewlabels.blocks.standardise import Standardise
@@ -21,10 +22,13 @@ from fewlabels.contracts import Encoder, ImageShape, Objective
 from fewlabels.data.batches import (
     Augmentation,
     Batches,
+    Mix,
     as_tensor,
     channel_statistics,
     to_float,
 )
+from fewlabels.data.selection import Images, select
+from fewlabels.errors import ConfigError
 from fewlabels.lookup import find
 from fewlabels.networks.classifier import Classifier
 from fewlabels.randomness import derive_seed, generator, numpy_generator
@@ -39,7 +43,6 @@ from fewlabels.workflows.settings import Settings
 MAX_PRETEXT_VALIDATION = 1_000
 """Images held out of pretraining to see whether its loss falls on unseen ones."""
 
-Images = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 
 
@@ -57,7 +60,7 @@ class LabelledImages:
         labels: int64 (N,), none missing.
     """
 
-    images: Images
+    images: npt.NDArray[Any]
     labels: Labels
 
     def __add__(self, other: LabelledImages) -> LabelledImages:
@@ -110,6 +113,7 @@ class Context:
             batch_size=batch_size,
             device=self.compute.device,
             augmentation=self.augmentation(images) if augmented else None,
+            mix=self.mix(images) if labels is not None else None,
             seed=derive_seed(self.seed, phase, "batches"),
         )
 
@@ -117,6 +121,19 @@ class Context:
         """The augmentation for images of this shape; None where the policy changes nothing."""
         _, policy = self.policy(image_shape(images))
         return None if is_identity(policy) else partial(augment, policy=policy)
+
+    def mix(self, images: Images) -> Mix | None:
+        """How images are mixed with each other in training with labels; None for not at all."""
+        _, policy = self.policy(image_shape(images))
+        if not (policy.mixup or policy.cutmix):
+            return None
+        if self.settings.classification.loss != "cross_entropy":
+            raise ConfigError(
+                "augment.mixup and augment.cutmix mix labels, which only the cross-entropy "
+                f"understands. Set both to 0, or classification.loss to cross_entropy; it is "
+                f"{self.settings.classification.loss}."
+            )
+        return partial(mix, mixup=policy.mixup, cutmix=policy.cutmix)
 
     def policy(self, shape: ImageShape) -> tuple[str, Policy]:
         """Name and ranges of the augmentation policy for images of this shape."""
@@ -155,7 +172,7 @@ def pretrain(context: Context, images: Images) -> Pretrained:
 
     Args:
         context: settings and machine.
-        images: uint8 or float32 (N, C, H, W), test images not among them.
+        images: uint8 or float32 (N, C, H, W), test images not among them; not copied.
     """
     settings = context.settings
     encoder = context.new_encoder(images, "pretrain")
@@ -168,7 +185,7 @@ def pretrain(context: Context, images: Images) -> Pretrained:
     objective: Objective = settings.pretext.build(encoder, decoder)
     held_out, trained = _hold_out(len(images), context.seed)
     batches = context.batches(
-        images[trained],
+        select(images, trained),
         None,
         settings.pretraining.batch_size,
         "pretrain",
@@ -188,7 +205,7 @@ def _hold_out(num_images: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDA
 
 @torch.inference_mode()
 def reconstruct(
-    objective: Any, images: Images, compute: Compute, batch_size: int = 1_000
+    objective: Any, images: npt.NDArray[Any], compute: Compute, batch_size: int = 1_000
 ) -> npt.NDArray[np.float32]:
     """Images through encoder and decoder in float32, clipped to [0, 1], same shape."""
     objective.eval().to(compute.device)
@@ -199,7 +216,9 @@ def reconstruct(
     return np.concatenate(parts)
 
 
-def _reconstruction_loss(objective: Any, images: Images, compute: Compute) -> dict[str, float]:
+def _reconstruction_loss(
+    objective: Any, images: npt.NDArray[Any], compute: Compute
+) -> dict[str, float]:
     shown = as_tensor(reconstruct(objective, images, compute))
     return {"val_loss": float(F.mse_loss(shown, to_float(as_tensor(images))))}
 

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 from sklearn.manifold import TSNE
 
 from fewlabels.data.image_set import NO_LABEL
+from fewlabels.data.selection import Selection
 from fewlabels.evaluation.pca import PCAReference, flat_pixels, pca_reference
 from fewlabels.evaluation.predict import extract_features
 from fewlabels.files import write_bytes
@@ -58,18 +59,18 @@ class PretrainingReference:
 
 
 def pretraining_facts(
-    context: Context, pretrained: Pretrained, pool: npt.NDArray[Any]
+    context: Context, pretrained: Pretrained, pool: Selection
 ) -> PretrainingReference:
     """Compare the autoencoder with PCA on the images held out of pretraining.
 
     With so few images that none were held out, both are measured on what they were trained on.
     """
     trained = np.setdiff1d(np.arange(len(pool)), pretrained.held_out)
-    evaluated = pool[pretrained.held_out] if len(pretrained.held_out) else pool
+    evaluated = pool[pretrained.held_out] if len(pretrained.held_out) else pool[:]
     shown = reconstruct(pretrained.objective, evaluated, context.compute)
     width = pretrained.encoder.num_features
     pca = pca_reference(
-        pool[trained],
+        pool.narrow(trained),
         evaluated,
         width,
         num_reconstructions=NUM_RECONSTRUCTIONS,

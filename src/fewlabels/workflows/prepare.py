@@ -65,6 +65,7 @@ def read_source(config: DataConfig) -> ImageSet:
         config.source,
         labels=config.labels,
         image_size=None if config.image_size is None else str(config.image_size),
+        keep=config.keep,
     )
 
 

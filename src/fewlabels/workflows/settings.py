@@ -42,6 +42,8 @@ class DataConfig:
     # Pretend that only so many labels are known, to measure what few labels can do.
     num_labels: PositiveInt | None = None
     label_seed: NonNegativeInt = 0
+    # Where decoded images are kept during the run; "auto" goes by their size and the free memory.
+    keep: Literal["auto", "memory", "disk"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
