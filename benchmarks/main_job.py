@@ -223,7 +223,7 @@ def score(context, prepared, data, pool, strategy, pretrained) -> dict[str, Any]
         )
         classifier = trained.classifier
         model = Model(classifier, context.settings.network, prepared.data.image_shape, ())
-        predicted = model.predict(test.images, context.compute.device).argmax(axis=1)
+        predicted = model.predict(test.images, context.compute).argmax(axis=1)
         row[key] = float((predicted == test.labels).mean())
         row[f"num_labels_{key.removeprefix('test_accuracy').strip('_') or 'final'}"] = len(
             images.labels

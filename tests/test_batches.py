@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewlabels.augment.mixing import mix
+from fewlabels.blocks.losses import mixed_targets
 from fewlabels.data.batches import Batches, channel_statistics, split_sizes, to_float
 from fewlabels.data.builtin import digits
+from fewlabels.data.selection import Selection, select
 
 
 def batches(num_images: int, batch_size: int, seed: int = 0) -> Batches:
@@ -59,3 +67,79 @@ def test_statistics_equal_numpys() -> None:
     mean, deviation = channel_statistics(images)
     np.testing.assert_allclose(mean.numpy(), (images / 255).mean(axis=0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(deviation.numpy(), [(images / 255).std()], rtol=1e-4)
+
+
+def test_a_selection_trains_on_its_images_alone_and_copies_nothing() -> None:
+    images = np.arange(100, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    positions = np.array([90, 3, 57, 8])
+    source = Batches(
+        Selection(images, positions),
+        np.array([0, 1, 2, 3]),
+        batch_size=3,
+        device=torch.device("cpu"),
+        augmentation=None,
+        seed=0,
+    )
+    assert source._pixels.data_ptr() == images.ctypes.data
+    seen = [
+        (round(float(value) * 255), int(label))
+        for batch in source.epoch(0)
+        for value, label in zip(batch.images.flatten(), batch.labels, strict=True)
+    ]
+    assert sorted(seen) == [(3, 1), (8, 3), (57, 2), (90, 0)]
+
+
+def test_a_selection_is_indexing_in_two_steps() -> None:
+    images = np.arange(60, dtype=np.uint8).reshape(10, 1, 2, 3)
+    selection = select(select(images, np.array([7, 1, 4, 9])), np.array([3, 0, 1]))
+    assert np.array_equal(selection[:], images[[9, 7, 1]])
+    assert np.array_equal(selection[np.array([2, 2])], images[[1, 1]])
+    assert (len(selection), selection.shape, selection.dtype) == (3, (3, 1, 2, 3), np.uint8)
+
+
+def test_mapped_images_give_the_same_batches_and_little_resident_memory(tmp_path: Path) -> None:
+    """A whole epoch over 600 MB in a process of its own."""
+    file = tmp_path / "images.npy"
+    mapped = np.lib.format.open_memmap(file, "w+", np.uint8, (200_000, 3, 32, 32))
+    mapped[::1000] = 7
+    mapped.flush()
+    del mapped
+    program = f"""
+import resource, numpy as np, torch
+from fewlabels.data.batches import Batches
+images = np.load({str(file)!r}, mmap_mode="c").view(np.ndarray)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+device = torch.device("cpu")
+source = Batches(images, None, batch_size=512, device=device, augmentation=None, seed=0)
+total = sum(float(batch.images.sum()) for batch in source.epoch(0))
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(round(total / 3072 * 255 / 7), grown // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    total, grown_megabytes = (int(word) for word in done.stdout.split())
+    assert total == 200
+    assert grown_megabytes < 450  # 600 MB of pixels went by
+
+
+def test_mixed_labels_reach_the_batch() -> None:
+    images = np.zeros((8, 1, 2, 2), np.uint8)
+    source = Batches(
+        images,
+        np.arange(8),
+        batch_size=8,
+        device=torch.device("cpu"),
+        augmentation=None,
+        mix=partial(mix, mixup=1.0, cutmix=0.0),
+        seed=0,
+    )
+    (batch,) = source.epoch(0)
+    assert batch.mixing is not None
+    targets = mixed_targets(batch.labels, batch.mixing, 8)
+    for row, label, partner, share in zip(
+        targets, batch.labels, batch.mixing.partners, batch.mixing.share, strict=True
+    ):
+        expected = torch.zeros(8)
+        expected[label] += share
+        expected[batch.labels[partner]] += 1 - share
+        torch.testing.assert_close(row, expected)

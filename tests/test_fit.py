@@ -85,7 +85,7 @@ def test_history_has_a_row_for_every_epoch(finished: dict) -> None:
         rows = list(csv.DictReader(file))
     by_phase = {name: [r for r in rows if r["phase"] == name] for name in ("pretrain", "scratch")}
     assert [int(row["epoch"]) for row in by_phase["pretrain"]] == list(range(8))
-    assert [int(row["epoch"]) for row in by_phase["scratch"]] == list(range(40))
+    assert [int(row["epoch"]) for row in by_phase["scratch"]] == list(range(120))
     assert all(float(row["train_loss"]) > 0 for row in rows)
 
 

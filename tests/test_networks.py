@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import nn
 
+from fewlabels.errors import ConfigError
 from fewlabels.networks.classifier import Classifier, is_fully_connected, num_parameters
+from fewlabels.networks.lenet import LeNetConfig
 from fewlabels.networks.mlp import MLPConfig
 
 
@@ -62,3 +65,19 @@ def test_linear_network_is_linear() -> None:
     encoder = MLPConfig(widths=(), latent=4).build((1, 3, 3), gen())
     a, b = torch.rand(2, 1, 1, 3, 3, generator=gen(1))
     torch.testing.assert_close(encoder(a + b), encoder(a) + encoder(b))
+
+
+def test_lenet_has_the_papers_sizes() -> None:
+    """Independent source: the layer sizes of LeCun et al. (1998), counted by hand."""
+    encoder = LeNetConfig().build((1, 28, 28), gen())
+    assert num_parameters(Classifier(encoder, 10, gen())) == 61_706
+    assert encoder.forward_features(torch.rand(2, 1, 28, 28)).shape == (2, 16, 5, 5)
+    assert linear_sizes(encoder) == [(400, 120), (120, 84)]
+    assert LeNetConfig().build((3, 32, 32), gen()).third[1].in_features == 400
+    assert not is_fully_connected(encoder)
+
+
+def test_lenet_refuses_images_smaller_than_its_poolings() -> None:
+    assert LeNetConfig().build((3, 4, 4), gen())(torch.rand(2, 3, 4, 4)).shape == (2, 84)
+    with pytest.raises(ConfigError, match="at least 4 × 4"):
+        LeNetConfig().build((3, 3, 4), gen())

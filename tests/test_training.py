@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from fewlabels.training.optimisers import (
 )
 from fewlabels.training.schedules import SCHEDULES, CosineConfig, ReduceOnPlateauConfig
 from fewlabels.training.trainer import Trainer, TrainingConfig, build_training, length
+from fewlabels.transfer.frozen import Frozen
 from fewlabels.transfer.full import Full
 from fewlabels.transfer.supervised import Supervised
 
@@ -322,14 +324,89 @@ def test_max_steps_shortens_the_epochs() -> None:
     assert length(TrainingConfig(epochs=5, max_steps=100), 2) == 5
 
 
-def test_bfloat16_trains_in_autocast() -> None:
-    objective = small_objective()
-    compute = Compute(torch.device("cpu"), "bf16")
-    result = Trainer("phase", TrainingConfig(epochs=2), compute, seed=0).run(
+class Watching(Supervised):
+    """Notes the types of its weights where they are used."""
+
+    def loss(self, batch: Batch, step: int) -> StepResult:
+        self.in_loss = {name: p.dtype for name, p in self.named_parameters()}
+        return super().loss(batch, step)
+
+    def after_step(self, step: int) -> None:
+        self.after = {p.dtype for p in self.parameters()}
+
+
+BF16 = Compute(torch.device("cpu"), "bf16")
+
+
+def watching_objective() -> Watching:
+    plain = small_objective()
+    return Watching(plain.classifier, plain.config, plain.strategy)
+
+
+def test_bfloat16_weights_have_float32_masters() -> None:
+    objective = watching_objective()
+    result = Trainer("phase", TrainingConfig(epochs=2), BF16, seed=0).run(
         objective, small_batches()
     )
+    for name, dtype in objective.in_loss.items():
+        is_norm = re.search(r"layers\.\d\.1\.", name) is not None
+        assert dtype == (torch.float32 if is_norm else torch.bfloat16), name
+    assert objective.after == {torch.float32}
     assert all(p.dtype == torch.float32 for p in objective.parameters())
     assert math.isfinite(float(result.history[-1]["train_loss"]))
+
+
+def test_masters_keep_updates_that_bfloat16_would_lose() -> None:
+    """A thousand steps of 1e-4 from 1 add up, though 1 + 1e-4 is 1 in bfloat16."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(layer.weight)
+
+    class Slope(Objective):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def loss(self, batch: Batch, step: int) -> StepResult:
+            return StepResult(-self.layer.weight.float().sum())
+
+    config = TrainingConfig(
+        epochs=250,
+        optimiser=OPTIMISERS["sgd"](learning_rate=1e-4),
+        schedule=SCHEDULES["constant"](),
+    )
+    Trainer("phase", config, BF16, seed=0).run(Slope(), small_batches(augmented=False))
+    assert layer.weight.item() == pytest.approx(1.1, abs=1e-3)
+
+
+def test_bfloat16_resumes_exactly_and_leaves_frozen_weights_alone(tmp_path: Path) -> None:
+    def run(objective: Objective, checkpoint: Path | None, stop_after: int | None = None) -> None:
+        config = TrainingConfig(epochs=5, checkpoint_seconds=0.0, gradient_clip=1.0, max_norm=2.0)
+        trainer = Trainer("phase", config, BF16, seed=3, checkpoint=checkpoint)
+        trainer.run(objective, small_batches(), stop_after=stop_after)
+
+    def frozen_objective(seed: int = 0) -> Supervised:
+        plain = small_objective()
+        plain.classifier.reset_head(torch.Generator().manual_seed(seed))
+        return Supervised(plain.classifier, plain.config, Frozen())
+
+    undisturbed, first, resumed = frozen_objective(), frozen_objective(), frozen_objective(seed=9)
+    run(undisturbed, None)
+    run(first, tmp_path / "a.safetensors", stop_after=2)
+    run(resumed, tmp_path / "a.safetensors")
+    untrained = frozen_objective()
+    for key, value in undisturbed.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+        assert torch.equal(value, untrained.state_dict()[key]) == ("encoder" in key), key
+
+
+def test_bfloat16_training_ends_where_float32_training_does() -> None:
+    losses = []
+    for compute in (CPU, BF16):
+        config = TrainingConfig(epochs=40, optimiser=AdamWConfig(learning_rate=0.01))
+        trainer = Trainer("phase", config, compute, seed=0)
+        result = trainer.run(small_objective(dropout=0.0), small_batches())
+        losses.append(float(result.history[-1]["train_loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
 # Checkpoints and devices

@@ -30,8 +30,18 @@ def empty_linear(num_inputs: int, num_outputs: int, *, bias: bool = True) -> nn.
     return layer
 
 
+def empty_convolution(
+    num_inputs: int, num_outputs: int, kernel_size: int, *, padding: int = 0, bias: bool = True
+) -> nn.Conv2d:
+    """A convolution whose weights have yet to be drawn by `initialise`; see `empty_linear`."""
+    layer: nn.Conv2d = torch.nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Conv2d, num_inputs, num_outputs, kernel_size, padding=padding, bias=bias
+    )
+    return layer
+
+
 def initialise(module: nn.Module, name: str, generator: torch.Generator) -> None:
-    """Draw the weights of every linear layer inside `module`, in order, from `generator`.
+    """Draw the weights of all linear layers and convolutions inside `module`, in order.
 
     "xavier": normal with variance 2 / (inputs + outputs) (Glorot and Bengio, 2010).
     "kaiming": normal with variance 2 / inputs (He et al., 2015), for rectifiers.
@@ -41,7 +51,7 @@ def initialise(module: nn.Module, name: str, generator: torch.Generator) -> None
     """
     draw = find(INITIALISATIONS, name, "initialisation")
     for layer in module.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear | nn.Conv2d):
             draw(layer.weight, generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

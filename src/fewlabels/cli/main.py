@@ -56,6 +56,9 @@ Assignments = Annotated[
     typer.Option("--set", help="One setting, laid over all: a.b=value.", metavar="KEY=VALUE"),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder in which runs are made.")]
+Views = Annotated[
+    str, typer.Option(help="Average over views of each image: single, crops or augmented.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -202,11 +205,17 @@ def test(run: RunPath, json: Json = False) -> None:
 
 
 @app.command()
-def evaluate(run: RunPath, data: DataPath, labels: Labels = None, json: Json = False) -> None:
+def evaluate(
+    run: RunPath,
+    data: DataPath,
+    labels: Labels = None,
+    views: Views = "single",
+    json: Json = False,
+) -> None:
     """Measure a run on other labelled images."""
     from fewlabels.workflows.predict import evaluate_run
 
-    output.evaluation(evaluate_run(run, data, labels), json)
+    output.evaluation(evaluate_run(run, data, labels, views), json)
 
 
 @app.command()
@@ -218,12 +227,13 @@ def predict(
     out: Annotated[
         Path, typer.Option("-o", "--output", help="CSV file to write.", metavar="CSV")
     ] = Path("predictions.csv"),
+    views: Views = "single",
     json: Json = False,
 ) -> None:
     """Classify images and write a CSV file."""
     from fewlabels.workflows.predict import predict_run
 
-    output.prediction(predict_run(run, images, out), json)
+    output.prediction(predict_run(run, images, out, views), json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -143,10 +144,11 @@ def split_sizes(num_images: int, batch_size: int) -> list[int]:
 
 
 def as_tensor(images: npt.NDArray[Any]) -> Tensor:
-    """The array as a tensor over the same memory; a copy where torch cannot share it."""
-    # torch takes neither arrays that may not be written nor ones that run backwards.
-    shareable = images.flags.writeable and min(images.strides, default=0) >= 0
-    return torch.from_numpy(images if shareable else images.copy())
+    """The array as a tensor over the same memory, to read from; a copy where it runs backwards."""
+    with warnings.catch_warnings():
+        # Arrays that may not be written, as mapped ones: nothing here writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images if min(images.strides, default=0) >= 0 else images.copy())
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,20 +13,29 @@ from torch import Tensor, nn
 
 from fewlabels.data.batches import as_tensor, to_float
 
+Views = Callable[[Tensor], Iterable[Tensor]]
+"""From images, float32 (B, C, H, W) in [0, 1], to several views of them, each of that shape."""
+
+_BATCH_SIZE = 512  # activations of so many images still lie in the processor's cache
+
 
 def predict_probabilities(
     model: nn.Module,
     images: npt.NDArray[Any],
     *,
     device: torch.device | str,
-    batch_size: int = 1024,
+    precision: str = "32",
+    views: Views | None = None,
+    batch_size: int = _BATCH_SIZE,
 ) -> npt.NDArray[np.float64]:
-    """The softmax of a classifier's logits, in float32 up to the logits.
+    """The softmax of a classifier's logits.
 
     Args:
         model: images (B, C, H, W) to logits (B, K), on `device`; its training mode is restored.
         images: uint8 (N, C, H, W), or float32 in [0, 1].
         device: where batches go.
+        precision: of the matrix products, "32" or "bf16".
+        views: whose probabilities are averaged; None for the image itself.
         batch_size: images at once; matters for speed and memory, not for the result.
 
     Returns:
@@ -34,11 +43,12 @@ def predict_probabilities(
     """
 
     def probabilities(batch: Tensor) -> Tensor:
-        logits: Tensor = model(batch)
+        shown = [batch] if views is None else views(batch)
         # On the CPU, as some devices have no float64.
-        return logits.float().cpu().double().softmax(dim=1)
+        parts = [model(view).float().cpu().double().softmax(dim=1) for view in shown]
+        return parts[0] if len(parts) == 1 else torch.stack(parts).mean(dim=0)
 
-    return _over_batches(model, probabilities, images, torch.device(device), batch_size)
+    return _over_batches(model, probabilities, images, torch.device(device), precision, batch_size)
 
 
 def extract_features(
@@ -46,7 +56,7 @@ def extract_features(
     images: npt.NDArray[Any],
     *,
     device: torch.device | str,
-    batch_size: int = 1024,
+    batch_size: int = _BATCH_SIZE,
 ) -> npt.NDArray[np.float32]:
     """An encoder's features, computed in float32.
 
@@ -64,7 +74,7 @@ def extract_features(
         output: Tensor = encoder(batch)
         return output.float().cpu()
 
-    return _over_batches(encoder, features, images, torch.device(device), batch_size)
+    return _over_batches(encoder, features, images, torch.device(device), "32", batch_size)
 
 
 def _over_batches(
@@ -72,14 +82,16 @@ def _over_batches(
     compute: Callable[[Tensor], Tensor],
     images: npt.NDArray[Any],
     device: torch.device,
+    precision: str,
     batch_size: int,
 ) -> npt.NDArray[Any]:
     pixels = as_tensor(images)
-    # Autocast off, also where a caller has it on: numbers that are reported are float32 numbers.
+    # What is asked for, whatever a caller has on around this.
+    low = precision == "bf16"
     with (
         evaluating(module),
         torch.inference_mode(),
-        torch.autocast(device.type, enabled=False),
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=low),
     ):
         # An empty set goes through once, so that its result has the right width.
         starts = range(0, max(len(images), 1), batch_size)

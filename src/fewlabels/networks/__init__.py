@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fewlabels.networks.lenet import LeNetConfig
 from fewlabels.networks.mlp import MLPConfig
 
 NETWORKS: Mapping[str, type[Any]] = {
+    "lenet": LeNetConfig,
     "mlp": MLPConfig,
 }
 """From network name to its settings class; ``settings.build(image_shape, generator)`` builds it."""

@@ -136,8 +136,12 @@ def _score(context: Context, draw: Draw, pretrained: Pretrained) -> dict[str, fl
             strategy=strategy,
             statistics_from=Selection(draw.data.images, draw.pool),
         )
-        device = context.compute.device
-        probabilities = predict_probabilities(trained.classifier, scoring.images, device=device)
+        probabilities = predict_probabilities(
+            trained.classifier,
+            scoring.images,
+            device=context.compute.device,
+            precision=context.compute.precision,
+        )
         accuracies[name] = float((probabilities.argmax(axis=1) == scoring.labels).mean())
     return accuracies
 

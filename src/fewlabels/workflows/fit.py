@@ -279,7 +279,7 @@ def _candidate(
     )
     validation = prepared.validation
     model = Model(trained.classifier, context.settings.network, prepared.data.image_shape, ())
-    probabilities = model.predict(validation.images, context.compute.device)
+    probabilities = model.predict(validation.images, context.compute)
     evaluation = evaluate(probabilities, validation.labels, prepared.data.class_names)
     return Candidate(name, strategy, trained.classifier, trained.phase, probabilities, evaluation)
 

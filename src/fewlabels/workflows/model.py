@@ -17,11 +17,12 @@ import fewlabels
 from fewlabels.config import build_named, to_values
 from fewlabels.contracts import ImageShape
 from fewlabels.errors import FewlabelsError, RunError
-from fewlabels.evaluation.predict import predict_probabilities
+from fewlabels.evaluation.predict import Views, predict_probabilities
 from fewlabels.files import make_folder, write_bytes, write_json
 from fewlabels.networks import NETWORKS
 from fewlabels.networks.classifier import Classifier
 from fewlabels.runs.run_folder import read_json
+from fewlabels.training.device import Compute
 
 FORMAT = 1
 
@@ -42,9 +43,17 @@ class Model:
     image_shape: ImageShape
     class_names: tuple[str, ...]
 
-    def predict(self, images: npt.NDArray[Any], device: torch.device) -> npt.NDArray[Any]:
-        """Class probabilities (N, K) of images (N, C, H, W)."""
-        return predict_probabilities(self.classifier.to(device), images, device=device)
+    def predict(
+        self, images: npt.NDArray[Any], compute: Compute, views: Views | None = None
+    ) -> npt.NDArray[Any]:
+        """Class probabilities (N, K) of images (N, C, H, W), averaged over views of each."""
+        return predict_probabilities(
+            self.classifier.to(compute.device),
+            images,
+            device=compute.device,
+            precision=compute.precision,
+            views=views,
+        )
 
 
 def save_model(folder: Path, model: Model, facts: Mapping[str, Any]) -> None:

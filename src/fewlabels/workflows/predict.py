@@ -4,31 +4,78 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
+from fewlabels.augment.policies import Policy, augment, is_identity, resolve, resolve_name
+from fewlabels.augment.views import fixed_crops
 from fewlabels.data import load_for_prediction
 from fewlabels.data.image_set import NO_LABEL, ImageSet, Problem
 from fewlabels.errors import DataError, StorageError
 from fewlabels.evaluation.metrics import evaluate
+from fewlabels.evaluation.predict import Views
 from fewlabels.files import write_text
+from fewlabels.lookup import find
 from fewlabels.progress import say
+from fewlabels.randomness import generator
 from fewlabels.runs.run_folder import open_run
 from fewlabels.training.device import choose
 from fewlabels.workflows.model import Model, load_model
-from fewlabels.workflows.settings import build_settings
+from fewlabels.workflows.settings import Settings, build_settings
+
+NUM_AUGMENTED_VIEWS = 8
 
 
-def predict_run(run: Path, images: str, output: Path) -> dict[str, Any]:
+def _crops(settings: Settings, model: Model) -> Views:
+    policy = _policy(settings, model)
+    # Where training never mirrored, a mirrored image may be another thing.
+    return partial(fixed_crops, mirror=policy.flip > 0)
+
+
+def _augmented(settings: Settings, model: Model) -> Views | None:
+    policy = _policy(settings, model)
+    if is_identity(policy):
+        return None
+
+    def views(images: Tensor) -> Iterator[Tensor]:
+        yield images
+        for number in range(NUM_AUGMENTED_VIEWS):
+            # Anew for each batch, so that an image's answer hangs on its place within one alone.
+            draw = generator(settings.run.seed, "views", number, device=images.device)
+            yield augment(images, draw, policy)
+
+    return views
+
+
+def _policy(settings: Settings, model: Model) -> Policy:
+    name = resolve_name(settings.augment_policy, model.image_shape)
+    return resolve(name, settings.augment, model.image_shape)
+
+
+VIEWS: dict[str, Callable[[Settings, Model], Views | None]] = {
+    "single": lambda settings, model: None,
+    "crops": _crops,
+    "augmented": _augmented,
+}
+"""From the name of a kind of views to what makes them; their probabilities are averaged."""
+
+
+def predict_run(run: Path, images: str, output: Path, views: str = "single") -> dict[str, Any]:
     """Classify images and write a CSV file: ``image,label,probability`` and a column per class.
 
     Args:
         run: a finished run folder.
         images: anything that can be read, one image file, or one IDX image file.
         output: the CSV file; its folder must exist.
+        views: "single" for each image as it is, or the average over "crops" (ten at each of two
+            scales, mirrored ones only where the run mirrors) or over "augmented" views by the
+            run's own policy.
 
     Returns:
         Number of images, of images skipped, and of images per predicted class.
@@ -42,7 +89,7 @@ def predict_run(run: Path, images: str, output: Path) -> dict[str, Any]:
         raise StorageError(
             f"Cannot write {output}: the folder {output.parent} does not exist. Create it first."
         )
-    model, data, probabilities = _apply(run, images)
+    model, data, probabilities = _apply(run, images, views=views)
     best = probabilities.argmax(axis=1)
     write_text(output, _predictions_csv(data.ids, best, probabilities, model.class_names))
     counts = np.bincount(best, minlength=len(model.class_names))
@@ -71,13 +118,15 @@ def _predictions_csv(
     return text.getvalue()
 
 
-def evaluate_run(run: Path, source: str, labels: str | None = None) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, source: str, labels: str | None = None, views: str = "single"
+) -> dict[str, Any]:
     """Measure a finished run on other labelled images.
 
     Raises:
         DataError: no labels, or classes that the model does not know.
     """
-    model, data, probabilities = _apply(run, source, labels)
+    model, data, probabilities = _apply(run, source, labels, views)
     known = np.flatnonzero(data.labels != NO_LABEL)
     if not len(known):
         raise DataError(f"{source} has no labelled images, so there is nothing to compare with.")
@@ -98,8 +147,9 @@ def skipped(data: ImageSet) -> list[Problem]:
 
 
 def _apply(
-    run: Path, source: str, labels: str | None = None
+    run: Path, source: str, labels: str | None = None, views: str = "single"
 ) -> tuple[Model, ImageSet, npt.NDArray[Any]]:
+    make_views = find(VIEWS, views, "kind of views")
     folder = open_run(run)
     model = load_model(folder.model)
     settings = build_settings(folder.read_config())
@@ -110,4 +160,4 @@ def _apply(
     if left_out:
         say(f"{len(left_out)} files were skipped, first: {left_out[0].where}.")
     compute = choose(settings.run.device, settings.run.precision)
-    return model, data, model.predict(data.images, compute.device)
+    return model, data, model.predict(data.images, compute, make_views(settings, model))

@@ -55,7 +55,7 @@ def open_test(
             f"The run {folder.path} has no test set: its split keeps no images for one. "
             "Start a run with a third share, for example --split 60/20/20."
         )
-    probabilities = model.predict(data.images[positions], compute.device)
+    probabilities = model.predict(data.images[positions], compute)
     evaluation = evaluate(probabilities, data.labels[positions], model.class_names)
     record_opening(
         folder.seal,
