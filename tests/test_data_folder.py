@@ -224,7 +224,9 @@ def test_changing_the_array_does_not_change_the_cache(root: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["content", "new", "gone", "renamed", "size"])
-def test_any_change_makes_the_cache_anew(root: Path, cache: Path, change: str) -> None:
+def test_any_change_makes_the_cache_anew(
+    root: Path, cache: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     _tree(root)
     load_images(root)
     before = _entries(cache)
@@ -246,10 +248,28 @@ def test_any_change_makes_the_cache_anew(root: Path, cache: Path, change: str) -
     else:  # what can never be read again is removed
         assert len(_entries(cache)) == 1
     assert set(_entries(cache)) != set(before)
+    said = "files have changed" in capsys.readouterr().err
+    assert said == (change != "size")
+
+
+def test_a_cache_of_another_version_is_made_anew_and_said(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _tree(root)
+    monkeypatch.setattr("fewlabels.data.cache.CACHE_VERSION", 0)
+    first = load_images(root)
+    assert capsys.readouterr().err == ""
+    monkeypatch.undo()
+    monkeypatch.setenv("FEWLABELS_CACHE", str(cache))
+    assert np.array_equal(load_images(root).images, first.images)
+    assert "made by another version" in capsys.readouterr().err
+    assert len(_entries(cache)) == 1
 
 
 @pytest.mark.parametrize("damage", ["json", "short", "no_json", "no_array", "shape"])
-def test_damaged_cache_is_made_anew(root: Path, cache: Path, damage: str) -> None:
+def test_damaged_cache_is_made_anew(
+    root: Path, cache: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     _tree(root)
     expected = load_images(root).images.copy()
     (entry,) = (cache / "images").iterdir()
@@ -265,6 +285,7 @@ def test_damaged_cache_is_made_anew(root: Path, cache: Path, damage: str) -> Non
         index = json.loads((entry / "index.json").read_text())
         (entry / "index.json").write_text(json.dumps(index | {"shape": [1, 1, 1, 1]}))
     assert np.array_equal(load_images(root).images, expected)
+    assert "damaged" in capsys.readouterr().err
     assert np.array_equal(np.load(entry / "images.npy"), expected)
     assert len(_entries(cache)) == 1
 

@@ -33,6 +33,7 @@ CACHE_VERSION = 1
 
 _STALE_SECONDS = 24 * 3600
 _COPY_IMAGES = 1024
+_WRITE_BYTES = 1 << 20
 _HEADER_BYTES = 128  # of a version 1.0 .npy file with four dimensions, whatever its counts
 
 
@@ -65,6 +66,9 @@ def decode_cached(encoded: EncodedImages, size: Size | None, use_cache: bool) ->
     found = _read_entry(entry)
     if found is not None:
         return found
+    reason = _why_anew(entry)
+    if reason:
+        say(f"Decoding {encoded.source} anew: {reason}.")
     try:
         with storage_errors(entry.parent):
             return _write_entry(entry, encoded, size)
@@ -87,8 +91,9 @@ class FileStore:
         """Add one image, uint8 (C, H, W) with 1 or 3 channels."""
         if pixels.shape[0] > self._channels:
             self._become_coloured()
-        repeated = np.broadcast_to(pixels, (self._channels, *self._size))
-        self._file.write(np.ascontiguousarray(repeated).data)
+        if pixels.shape[0] < self._channels:
+            pixels = pixels.repeat(self._channels, axis=0)
+        self._file.write(np.ascontiguousarray(pixels).data)
         self._count += 1
 
     def finish(self) -> npt.NDArray[np.uint8]:
@@ -121,7 +126,7 @@ class FileStore:
 
 
 def _start_file(path: Path) -> BinaryIO:
-    file = open(path, "wb")  # noqa: SIM115 - the store closes it
+    file = open(path, "wb", buffering=_WRITE_BYTES)  # noqa: SIM115 - the store closes it
     _write_header(file, (0, 1, 1, 1))  # its place; the true one comes last
     return file
 
@@ -139,8 +144,26 @@ def _map_images(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _entry_name(encoded: EncodedImages, size: Size | None) -> str:
-    settings = [CACHE_VERSION, PIL.__version__, PIXEL_LIMIT, size, encoded.source]
-    return f"{_digest(settings)}-{_digest(list(encoded.stamp))}"
+    """What is asked for, how it is made, and from what state of the source."""
+    wanted = [size, encoded.source]
+    return f"{_digest(wanted)}-{_digest(_maker())}-{_digest(list(encoded.stamp))}"
+
+
+def _maker() -> list[object]:
+    return [CACHE_VERSION, PIL.__version__, PIXEL_LIMIT]
+
+
+def _why_anew(entry: Path) -> str:
+    """Why images that were cached are decoded once more; empty where they never were."""
+    if entry.exists():
+        return "its cache is damaged"
+    wanted, maker, _ = entry.name.split("-")
+    others = [other.name for other in entry.parent.glob(f"{wanted}-*")]
+    if not others:
+        return ""
+    if any(other.split("-")[1] == maker for other in others):
+        return "its files have changed since they were cached"
+    return "its cache was made by another version"
 
 
 def _digest(value: object) -> str:

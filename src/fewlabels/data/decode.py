@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,14 @@ EXTENSIONS = frozenset(
 """Extensions of the files that are tried as images."""
 
 # Named, because Pillow also opens formats that start other programs (EPS) or that any text fits.
+_JPEG_START = b"\xff\xd8"
+_JFIF_START = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
+_FRAME = struct.Struct(">BHHB")  # bits, height, width, components
+_FRAME_MARKERS = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_HARMLESS_MARKERS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)  # tables, restarts, JFIF, comments
 _FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+_READ_TRIES = 3
+_BINARY, _WITHOUT_WAITING = getattr(os, "O_BINARY", 0), getattr(os, "O_NONBLOCK", 0)
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _PHOTOMETRIC_TAG, _BITS_TAG = 262, 258  # TIFF 6.0
 
@@ -48,12 +57,15 @@ class DecodedImage:
         mode: how the file stores it, in Pillow's words ("L", "RGB", "P", "CMYK", "I;16", ...).
         size: height and width before resizing, upright.
         peak: largest grey value of an image with 16 bits, 0…65535; None for all others.
+        stamp: size in bytes and time of change in nanoseconds of the file that was read; None for
+            bytes.
     """
 
     pixels: npt.NDArray[np.uint8]
     mode: str
     size: Size
     peak: int | None
+    stamp: tuple[int, int] | None = None
 
 
 class _TooLargeError(Exception):
@@ -72,7 +84,7 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def read_size(content: bytes | Path) -> Size | None:
+def read_size(content: bytes | str | Path) -> Size | None:
     """Height and width from an image's header, upright; None where it cannot be read."""
     try:
         with _open(content) as image:
@@ -82,7 +94,7 @@ def read_size(content: bytes | Path) -> Size | None:
 
 
 def decode_image(
-    content: bytes | Path, where: str, size: Size | None = None
+    content: bytes | str | Path, where: str, size: Size | None = None
 ) -> DecodedImage | Problem:
     """Decode an image: upright, on white, 8 bits, grey or red-green-blue.
 
@@ -97,9 +109,15 @@ def decode_image(
     Returns:
         The image, or a `Problem` of kind "broken" or "too_large".
     """
+    stamp = None
     try:
-        with _open(content) as image:
-            return _decode(image, size)
+        if not isinstance(content, bytes):
+            content, stamp = _read_file(content)
+        decoded = _decode_plain_jpeg(content, size)
+        if decoded is None:
+            with _open(content) as image:
+                decoded = _decode(image, size)
+        return decoded if stamp is None else replace(decoded, stamp=stamp)
     except (_TooLargeError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = PIXEL_LIMIT // 1_000_000
         message = f"has more than {limit} megapixels, the limit; shrink it first"
@@ -108,23 +126,49 @@ def decode_image(
         return Problem(kind="broken", where=where, message=_reason(error))
 
 
-@contextmanager
-def _open(content: bytes | Path) -> Iterator[Image.Image]:
-    if isinstance(content, Path):
-        status = content.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a named pipe would wait forever
-            raise ValueError("is no regular file")
-        num_bytes = status.st_size
-    else:
-        num_bytes = len(content)
-    if num_bytes == 0:
+def _open(content: bytes | str | Path) -> Image.Image:
+    if not isinstance(content, bytes):
+        content, _ = _read_file(content)
+    if not content:
         raise ValueError("is empty (0 bytes)")
-    # An open file, not its name: by name Pillow maps raw rasters, and turns those of TIFF wrongly.
-    source = io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb")  # noqa: SIM115
-    with source, Image.open(source, formats=_readable_formats()) as image:
-        if image.width * image.height > PIXEL_LIMIT:
-            raise _TooLargeError
-        yield image
+    # Looking for a JPEG alone saves a fifth of the time on small ones, which most images are.
+    is_jpeg = content.startswith(_JPEG_START)
+    formats = ("JPEG", "MPO") if is_jpeg else _readable_formats()
+    image = Image.open(io.BytesIO(content), formats=formats)
+    if image.width * image.height > PIXEL_LIMIT:
+        image.close()
+        raise _TooLargeError
+    return image
+
+
+def _read_file(path: str | Path) -> tuple[bytes, tuple[int, int]]:
+    """A file's content and stamp; what changes while it is read is read again."""
+    # Without blocking, as opening a named pipe would wait forever.
+    descriptor = os.open(path, os.O_RDONLY | _BINARY | _WITHOUT_WAITING)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is no regular file")
+        for _ in range(_READ_TRIES):
+            content = _read_all(descriptor, status.st_size)
+            after = os.fstat(descriptor)
+            if (after.st_mtime_ns, after.st_size) == (status.st_mtime_ns, len(content)):
+                return content, (after.st_size, after.st_mtime_ns)
+            status = after
+            os.lseek(descriptor, 0, os.SEEK_SET)
+    finally:
+        os.close(descriptor)
+    raise ValueError("keeps changing while it is read")
+
+
+def _read_all(descriptor: int, expected: int) -> bytes:
+    content = os.read(descriptor, expected + 1)
+    if len(content) >= expected or not content:
+        return content
+    parts = [content]  # network file systems hand out large files in parts
+    while part := os.read(descriptor, expected):
+        parts.append(part)
+    return b"".join(parts)
 
 
 @cache
@@ -133,14 +177,54 @@ def _readable_formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
+def _decode_plain_jpeg(content: bytes, size: Size | None) -> DecodedImage | None:
+    """A plain JPEG that has its size already; None for everything else.
+
+    Pillow reads all of a file's markers before it decodes, which takes a third of the time on small
+    images; here the decoder gets the bytes at once.
+    """
+    found = _plain_jpeg_header(content)
+    if found is None or (size is not None and found[1] != size):
+        return None
+    mode, (height, width) = found
+    if height * width > PIXEL_LIMIT:
+        return None
+    try:
+        image = Image.frombytes(mode, (width, height), content, "jpeg", mode, "")
+    except (ValueError, OSError):  # damaged: the long way says how
+        return None
+    return DecodedImage(pixels=_channels_first(image), mode=mode, size=found[1], peak=None)
+
+
+def _plain_jpeg_header(content: bytes) -> tuple[str, Size] | None:
+    """Mode, height and width of a JFIF file without EXIF, Adobe's or other marks on its colours.
+
+    Source: ITU-T T.81 (1992), annex B, and the JPEG File Interchange Format 1.02.
+    """
+    if not content.startswith(_JFIF_START):
+        return None
+    place, end = 2, len(content) - 10
+    while place < end and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker in _FRAME_MARKERS:
+            bits, height, width, components = _FRAME.unpack_from(content, place + 4)
+            mode = {1: "L", 3: "RGB"}.get(components)
+            return (mode, (height, width)) if mode and bits == 8 and height and width else None
+        if marker not in _HARMLESS_MARKERS:
+            return None
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return None
+
+
 def _decode(image: Image.Image, size: Size | None) -> DecodedImage:
     mode = image.mode
     upright_size = _upright_size(image)
     if size is not None:
         _shrink_while_decoding(image, size)
     image.load()
-    with suppress(Exception):  # a damaged orientation tag: viewers show the image as it lies
-        ImageOps.exif_transpose(image, in_place=True)
+    if image.format != "JPEG" or "exif" in image.info:
+        with suppress(Exception):  # a damaged orientation tag: viewers show the image as it lies
+            ImageOps.exif_transpose(image, in_place=True)
     seen, peak = _as_seen(image)
     if size is not None:
         seen = fit_image(seen, size)
@@ -150,8 +234,8 @@ def _decode(image: Image.Image, size: Size | None) -> DecodedImage:
 
 
 def _upright_size(image: Image.Image) -> Size:
-    # Pillow gives TIFF files their upright size already.
-    if image.format != "TIFF":
+    # Pillow gives TIFF files their upright size already, and puts a JPEG's block in its info.
+    if image.format != "TIFF" and (image.format != "JPEG" or "exif" in image.info):
         with suppress(Exception):  # a damaged EXIF block says nothing about the pixels
             if image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS:
                 return image.width, image.height
@@ -161,10 +245,13 @@ def _upright_size(image: Image.Image) -> Size:
 def _shrink_while_decoding(image: Image.Image, size: Size) -> None:
     # JPEG can be decoded at 1/2, 1/4 or 1/8, several times faster; twice the target stays sharp.
     longer = 2 * max(size)
-    image.draft(None, (longer, longer))
+    if max(image.size) >= 2 * longer:
+        image.draft(None, (longer, longer))
 
 
 def _as_seen(image: Image.Image) -> tuple[Image.Image, int | None]:
+    if image.format == "JPEG" and image.mode in ("L", "RGB"):  # most images, so asked first
+        return image, None
     if image.mode.startswith("I") or image.mode == "F":
         return _wide_grey(image)
     if image.mode in ("CMYK", "LAB"):
@@ -223,10 +310,12 @@ def _channels_first(image: Image.Image) -> npt.NDArray[np.uint8]:
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         return pixels[None]
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    if np.array_equal(red, green) and np.array_equal(green, blue):
-        return np.ascontiguousarray(red)[None]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    red, green, blue = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2].tolist()
+    if red != green or green != blue:  # settles most colour images at once
+        return planes
+    is_grey = (planes[0] == planes[1]).all() and (planes[1] == planes[2]).all()
+    return planes[:1] if is_grey else planes
 
 
 def _reason(error: Exception) -> str:

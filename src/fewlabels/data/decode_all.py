@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewlabels.data.decode import DecodedImage, decode_image, quiet_pillow, read_size
+from fewlabels.data.decode_workers import DecodeWorkers, Job, Outcome
 from fewlabels.data.image_set import Problem
 from fewlabels.data.resize import Size, usual_size
 from fewlabels.errors import DataError
@@ -23,7 +24,11 @@ from fewlabels.progress import progress_bar
 
 # Images per task: handing over small images one by one costs more than decoding them. Few tasks are
 # in flight at once, which bounds memory and how long Ctrl-C waits.
-_BATCH = 32
+_BATCH = 128
+# From so many images on, processes have won back their start against threads.
+_ENOUGH_FOR_PROCESSES = 2_000
+# Images whose sizes are looked at to guess the usual one.
+_SAMPLE = 256
 # Below this share of the full range, 16-bit grey comes out almost black.
 _DARK_PEAK = 65536 // 16
 _MOST_SIZES = 20
@@ -44,7 +49,7 @@ class EncodedImages:
 
     source: str
     names: Sequence[str]
-    contents: Callable[[], Iterator[bytes | Path]]
+    contents: Callable[[], Iterator[bytes | str | Path]]
     stamp: Sequence[tuple[str, int, int]]
 
 
@@ -139,7 +144,7 @@ def size_facts(sizes: Counter[Size], target: Size) -> Facts:
 def decode_all(
     encoded: EncodedImages, size: Size | None, make_store: Callable[[int, Size], Store]
 ) -> DecodedImages:
-    """Decode every image with as many threads as the machine has cores.
+    """Decode every image, with as many threads or processes as the machine has cores.
 
     Args:
         encoded: the images.
@@ -149,56 +154,104 @@ def decode_all(
     Raises:
         DataError: no image can be read.
     """
-    num_images = len(encoded.names)
-    with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        target = size or _find_usual_size(encoded, pool)
-        with closing(make_store(num_images, target)) as store:
-            tally = _fill_store(encoded, target, pool, store)
-            if not tally.kept:
-                raise DataError(_nothing_readable(encoded, tally.problems))
-            images = store.finish()
+    with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool, _decoder(encoded) as decode:
+        target = size or _guess_usual_size(encoded, pool)
+        images, tally = _decode_to(encoded, target, pool, decode, make_store)
+        # With the images decoded all sizes are known, which shows whether the guess was right.
+        if size is None and usual_size(tally.sizes) != target:
+            del images
+            target = usual_size(tally.sizes)
+            images, tally = _decode_to(encoded, target, pool, decode, make_store)
     problems = (*tally.problems, *_dark_problem(encoded.source, tally.peaks))
     kept = np.array(tally.kept, dtype=np.int64)
     return DecodedImages(images=images, kept=kept, problems=problems, facts=tally.facts())
 
 
-def _fill_store(
-    encoded: EncodedImages, size: Size, pool: ThreadPoolExecutor, store: Store
-) -> _Tally:
-    def decode(job: tuple[str, bytes | Path]) -> DecodedImage | Problem:
-        return decode_image(job[1], job[0], size)
+_Decode = Callable[[Sequence[Job], Size], list[Outcome]]
 
+
+@contextmanager
+def _decoder(encoded: EncodedImages) -> Iterator[_Decode]:
+    """What decodes a handful of images: in the calling thread, or for many images in a process."""
+    if len(encoded.names) < _ENOUGH_FOR_PROCESSES:
+        yield lambda jobs, size: [decode_image(content, name, size) for name, content in jobs]
+        return
+    with closing(DecodeWorkers(os.cpu_count() or 1)) as workers:
+        yield workers.decode
+
+
+def _decode_to(
+    encoded: EncodedImages,
+    size: Size,
+    pool: ThreadPoolExecutor,
+    decode: _Decode,
+    make_store: Callable[[int, Size], Store],
+) -> tuple[npt.NDArray[np.uint8], _Tally]:
     tally = _Tally(size)
     jobs = zip(encoded.names, encoded.contents(), strict=True)
-    with progress_bar("Decoding images", len(encoded.names)) as progress:
-        for position, outcome in enumerate(_map_in_chunks(pool, decode, jobs)):
+    with (
+        closing(make_store(len(encoded.names), size)) as store,
+        progress_bar("Decoding images", len(encoded.names)) as progress,
+    ):
+        outcomes = _map_in_chunks(pool, lambda batch: decode(batch, size), jobs)
+        for position, outcome in enumerate(outcomes):
             tally.add(position, outcome)
             if isinstance(outcome, DecodedImage):
                 store.append(outcome.pixels)
+                tally.problems += _changed_problem(encoded, position, outcome)
             progress.advance()
-    return tally
+        if not tally.kept:
+            raise DataError(_nothing_readable(encoded, tally.problems))
+        return store.finish(), tally
 
 
-def _find_usual_size(encoded: EncodedImages, pool: ThreadPoolExecutor) -> Size:
+def _changed_problem(
+    encoded: EncodedImages, position: int, decoded: DecodedImage
+) -> tuple[Problem, ...]:
+    """What is said of a file that is no longer as it was listed."""
+    listed = encoded.stamp[position] if len(encoded.stamp) == len(encoded.names) else None
+    if decoded.stamp is None or listed is None or listed[0] != encoded.names[position]:
+        return ()
+    if listed[1:] == decoded.stamp:
+        return ()
+    message = "changed while the images were being read; the next start reads it again"
+    return (Problem(kind="changed", where=encoded.names[position], message=message),)
+
+
+def _guess_usual_size(encoded: EncodedImages, pool: ThreadPoolExecutor) -> Size:
+    """The usual size: of a sample where all of it agrees, else of all images, by their headers."""
+    every = max(1, len(encoded.names) // _SAMPLE)
+    sample = _count_sizes(islice(encoded.contents(), 0, None, every), len(encoded.names), pool)
+    if len(sample) > 1:
+        sample = _count_sizes(encoded.contents(), len(encoded.names), pool)
+    return usual_size(sample) if sample else (1, 1)
+
+
+def _count_sizes(
+    contents: Iterator[bytes | str | Path], count: int, pool: ThreadPoolExecutor
+) -> Counter[Size]:
     sizes: Counter[Size] = Counter()
-    with progress_bar("Reading image sizes", len(encoded.names)) as progress:
-        for size in _map_in_chunks(pool, read_size, encoded.contents()):
+    with progress_bar("Reading image sizes", count) as progress:
+        reading = _map_in_chunks(pool, lambda batch: [read_size(one) for one in batch], contents)
+        for size in reading:
             if size is not None:
                 sizes[size] += 1
             progress.advance()
-    return usual_size(sizes) if sizes else (1, 1)
+    return sizes
 
 
 def _map_in_chunks(
-    pool: ThreadPoolExecutor, function: Callable[[Any], Any], jobs: Iterator[Any]
+    pool: ThreadPoolExecutor, function: Callable[[list[Any]], list[Any]], jobs: Iterator[Any]
 ) -> Iterator[Any]:
-    def work_off(batch: list[Any]) -> list[Any]:
-        return [function(job) for job in batch]
-
-    num_batches = 2 * (os.cpu_count() or 1)
-    while batches := [batch for _ in range(num_batches) if (batch := list(islice(jobs, _BATCH)))]:
-        for outcomes in pool.map(work_off, batches):
-            yield from outcomes
+    """Results in the order of the jobs, while a few chunks of them are always under way."""
+    waiting: deque[Future[list[Any]]] = deque()
+    most = 2 * (os.cpu_count() or 1)
+    while batch := list(islice(jobs, _BATCH)):
+        waiting.append(pool.submit(function, batch))
+        if len(waiting) >= most:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
 
 
 def _nothing_readable(encoded: EncodedImages, problems: Sequence[Problem]) -> str:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -100,7 +101,7 @@ def decode_files(
     encoded = EncodedImages(
         source=str(root.resolve()),
         names=files.names,
-        contents=lambda: (root / name for name in files.names),
+        contents=lambda: (f"{root}{os.sep}{name}" for name in files.names),
         stamp=files.stamp,
     )
     decoded = decode_cached(encoded, options.image_size, options.cache)

@@ -29,8 +29,8 @@ class Problem:
     """Something about the data that was skipped or looks wrong, never hidden.
 
     Attributes:
-        kind: "broken", "missing_image", "duplicate_row", "ignored", "too_large", "part", "dark" or
-            "label".
+        kind: "broken", "missing_image", "duplicate_row", "ignored", "too_large", "part", "dark",
+            "changed" or "label".
         where: relative path or row.
         message: one clause for a person.
     """
