@@ -248,6 +248,18 @@ def report(run: RunPath, json: Json = False) -> None:
 
 
 @app.command()
+def bench(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, 32 or bf16.")] = "auto",
+    json: Json = False,
+) -> None:
+    """How fast this machine is, and how much of that the program uses. Half a minute."""
+    from fewlabels.workflows.bench import bench as run_bench
+
+    output.speeds(run_bench(device, precision), json)
+
+
+@app.command()
 def resume(
     run: RunPath,
     open_test: Annotated[

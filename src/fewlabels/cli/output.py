@@ -180,3 +180,20 @@ def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(str(entry) for entry in value)
     return str(value)
+
+
+def speeds(result: dict[str, Any], json: bool) -> None:
+    """What the machine can do, and what each part of the program does of it."""
+    if json:
+        emit_json(result)
+        return
+    rows = [[row["name"], f"{row['value']:,.0f} {row['unit']}"] for row in result["ceilings"]]
+    facts = f"{result['processor']}, {result['threads']} threads, torch {result['torch']}"
+    _table([("limit of the machine", "left"), ("", "right")], rows, facts)
+    rows = [
+        [row["name"], f"{row['images_per_second']:,.0f}", f"{row['share']:.0%}", row["limit"]]
+        for row in result["speeds"]
+    ]
+    columns = [("part", "left"), ("images/s", "right"), ("share", "right"), ("of", "left")]
+    _table(columns, rows, f"This program on {result['device']} in {result['precision']} precision")
+    print(result["verdict"])

@@ -27,7 +27,7 @@ from fewlabels.training.checkpoint import (
     restore_optimisers,
     save_checkpoint,
 )
-from fewlabels.training.device import Compute
+from fewlabels.training.device import Compute, keep_freed_memory
 from fewlabels.training.early_stopping import EarlyStopping
 from fewlabels.training.master_weights import MasterWeights
 from fewlabels.training.optimisers import (
@@ -162,6 +162,7 @@ class Trainer:
             NonFiniteLossError: the loss was infinite or not a number. On a CPU the weights are
                 those from before the step; on an accelerator it is noticed up to 32 steps later.
         """
+        keep_freed_memory()
         objective.to(self.compute.device)
         weights = MasterWeights(objective, self.compute.precision == "bf16")
         groups = weights.groups(objective.parameter_groups())
@@ -215,7 +216,7 @@ class Trainer:
     ) -> dict[str, float | int | str]:
         epoch, started = result.epochs, time.perf_counter()
         full_length = length(self.config, batches.num_batches)
-        torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
+        _seed_dropout(self.compute, derive_seed(self.seed, "dropout", epoch))
         losses = [float(row.get("val_loss", row["train_loss"])) for row in result.history]
         objective.train()
         objective.before_epoch(epoch, full_length)
@@ -343,6 +344,18 @@ def _without_infinity(facts: dict[str, Any]) -> dict[str, Any]:
     stopping = dict(facts["stopping"])
     stopping["best"] = None if math.isinf(stopping["best"]) else stopping["best"]
     return {**facts, "stopping": stopping}
+
+
+def _seed_dropout(compute: Compute, seed: int) -> None:
+    """Seed the generator that dropout draws from, on the device alone.
+
+    `torch.manual_seed` remembers a call for every other kind of device, once for each epoch.
+    """
+    torch.default_generator.manual_seed(seed)
+    if compute.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif compute.device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _cuda_devices(compute: Compute) -> list[torch.device]:
