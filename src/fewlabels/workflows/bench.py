@@ -282,12 +282,12 @@ def _seconds(
     device: torch.device,
     *,
     inner: int = 1,
-    repetitions: int = REPETITIONS,
+    repetitions: int | None = None,
 ) -> float:
     """Median seconds of one call, after one to warm up."""
     work()
     times = []
-    for _ in range(repetitions):
+    for _ in range(repetitions or REPETITIONS):
         _wait_for(device)
         started = time.perf_counter()
         for _ in range(inner):

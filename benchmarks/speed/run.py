@@ -1,0 +1,247 @@
+"""Speed side by side with what people use today, one comparison after the other.
+
+    FEWLABELS_DATA=... python benchmarks/speed/run.py --peers .venv-peers/bin/python [TASK...]
+
+Claim: what stands in docs/benchmarks.md. All contestants of a comparison are processes that wait
+while one of them runs; they take turns, so that a slow minute of the machine hits each of them.
+Results go to benchmarks/results/speed.json as they come; speed/tables.py writes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewlabels.data import load_images
+from fewlabels.files import write_json
+from fewlabels.training.device import environment
+from fewlabels.workflows.bench import bench
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results" / "speed.json"
+REPETITIONS = 5
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A function of ours.py or peers.py with its arguments."""
+
+    name: str
+    function: str
+    arguments: tuple[str, ...] = ()
+    ours: bool = False
+
+
+def ours(name: str, function: str, *arguments: str) -> Contestant:
+    return Contestant(name, function, arguments, ours=True)
+
+
+def peer(name: str, function: str, *arguments: str) -> Contestant:
+    return Contestant(name, function, arguments)
+
+
+BF16, FLOAT32 = "fewlabels, bfloat16", "fewlabels, float32"
+TASKS: dict[str, list[Contestant]] = {
+    "autoencoder": [
+        ours("fewlabels", "autoencoder"),
+        ours(FLOAT32, "autoencoder", "32"),
+        ours("bare loop", "bare_loop"),
+        peer("Lightning, 0 workers", "lightning_autoencoder", "0"),
+        peer("Lightning, 2 workers", "lightning_autoencoder", "2"),
+        peer("Lightning bf16, 0 workers", "lightning_autoencoder", "0", "bf16-mixed"),
+        peer("Lightning bf16, 2 workers", "lightning_autoencoder", "2", "bf16-mixed"),
+        peer("Keras", "keras_autoencoder"),
+        peer("fastai", "fastai_autoencoder"),
+    ],
+    "augment_digits": [
+        ours("fewlabels", "augmentation", "digits"),
+        peer("kornia", "kornia_digits"),
+    ],
+    "augment_strong": [
+        ours("fewlabels", "augmentation", "strong"),
+        peer("torchvision v2", "torchvision_strong"),
+    ],
+    "lenet": [
+        ours("fewlabels", "lenet"),
+        ours(FLOAT32, "lenet", "32"),
+        peer("Lightning, 0 workers", "lightning_lenet", "0"),
+        peer("Lightning, 2 workers", "lightning_lenet", "2"),
+    ],
+    "opening": [
+        ours("fewlabels, first opening", "first_opening"),
+        ours("fewlabels, second opening", "second_opening"),
+        peer("ImageFolder, 2 workers", "image_folder"),
+    ],
+    "prediction_mlp": [
+        ours("fewlabels", "prediction", "mlp"),
+        ours(FLOAT32, "prediction", "mlp", "32"),
+        peer("scikit-learn, float64", "sklearn_prediction", "float64"),
+        peer("scikit-learn, float32", "sklearn_prediction", "float32"),
+        peer("Keras, batch 32", "keras_prediction", "mlp", "32"),
+        peer("Keras, batch 1024", "keras_prediction", "mlp", "1024"),
+    ],
+    "prediction_lenet": [
+        ours("fewlabels", "prediction", "lenet"),
+        ours(FLOAT32, "prediction", "lenet", "32"),
+        peer("Keras, batch 32", "keras_prediction", "lenet", "32"),
+        peer("Keras, batch 1024", "keras_prediction", "lenet", "1024"),
+    ],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(EVERYTHING)}")
+    parser.add_argument("--peers", required=True, help="Python of the peers' environment")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in chosen.tasks or EVERYTHING:
+            if name in TASKS:
+                prepare(name, Path(folder))
+                save(name, compare(TASKS[name], chosen.peers))
+            else:
+                save(name, EXTRA[name]())
+        save("peers", versions(chosen.peers))
+
+
+def prepare(task: str, folder: Path) -> None:
+    """Files that both sides read, and which must not stay: they hold a whole data set."""
+    source = Path(os.environ["FEWLABELS_DATA"]) / "cifar10-jpeg"
+    pixels, tree = folder / "cifar.npz", folder / "jpegs"
+    if task in ("augment_strong", "lenet") and not pixels.exists():
+        found = load_images(source)
+        np.savez(pixels, images=found.images.transpose(0, 2, 3, 1), labels=found.labels)
+    if task == "opening" and not tree.exists():
+        write_jpegs(source, tree)
+    os.environ |= {"BENCHMARK_CIFAR": str(pixels), "BENCHMARK_FOLDER": str(tree)}
+
+
+def write_jpegs(source: Path, folder: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    number = 0
+    for file in sorted(source.glob("*.parquet")):
+        for batch in parquet.ParquetFile(file).iter_batches():
+            for row in batch.to_pylist():
+                place = folder / str(row["label"])
+                place.mkdir(parents=True, exist_ok=True)
+                (place / f"{number:05d}.jpg").write_bytes(row["image"]["bytes"])
+                number += 1
+
+
+def compare(contestants: list[Contestant], peers: str) -> dict[str, Any]:
+    """Images per second of each contestant in each round."""
+    speeds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    with ExitStack() as stack:
+        workers = {
+            contestant.name: stack.enter_context(started(contestant, peers))
+            for contestant in contestants
+        }
+        for round_number in range(REPETITIONS):
+            order = list(workers.items())
+            # Every other round backwards, so that nobody always follows the same neighbour.
+            for name, worker in order if round_number % 2 == 0 else reversed(order):
+                reply = ask(worker)
+                speeds[name].append(reply["images"] / reply["seconds"])
+                print(f"{name:32s} {speeds[name][-1]:12,.0f} images/s", flush=True)
+    return {"images_per_second": speeds, "repetitions": REPETITIONS}
+
+
+@contextmanager
+def started(contestant: Contestant, peers: str) -> Iterator[subprocess.Popen[str]]:
+    module = "ours" if contestant.ours else "peers"
+    worker = subprocess.Popen(
+        [
+            sys.executable if contestant.ours else peers,
+            str(HERE / "worker.py"),
+            module,
+            contestant.function,
+            *contestant.arguments,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if not os.environ.get("BENCHMARK_DEBUG") else None,
+        text=True,
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+    )
+    try:
+        if not worker.stdout.readline():
+            raise RuntimeError(f"{contestant.name} did not start: {worker.stderr.read()[-2000:]}")
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def ask(worker: subprocess.Popen[str]) -> dict[str, Any]:
+    worker.stdin.write("go\n")
+    worker.stdin.flush()
+    return json.loads(worker.stdout.readline())
+
+
+def measure_ceiling() -> dict[str, Any]:
+    """What `fewlabels bench` prints, in both precisions, a few times."""
+    rounds = [bench("cpu", precision) for _ in range(3) for precision in ("32", "bf16")]
+    return {"rounds": rounds}
+
+
+def measure_scaling() -> dict[str, Any]:
+    """Pretraining on mapped colour images made on the fly, each number in a fresh process."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(3):
+            for count in (10_000, 100_000, 1_000_000):
+                done = subprocess.run(
+                    [sys.executable, str(HERE / "scaling.py"), folder, str(count)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                print(rows[-1], flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.mkdir(folder)
+    return {"rows": rows}
+
+
+EXTRA = {"ceiling": measure_ceiling, "scaling": measure_scaling}
+EVERYTHING = [*TASKS, *EXTRA]
+
+
+def versions(peers: str) -> dict[str, str]:
+    listing = subprocess.run(
+        [peers, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
+    )
+    wanted = {"torch", "torchvision", "pytorch-lightning", "fastai", "keras", "kornia"}
+    wanted |= {"scikit-learn", "numpy", "pillow"}
+    return {
+        row["name"]: row["version"] for row in json.loads(listing.stdout) if row["name"] in wanted
+    }
+
+
+def save(task: str, result: dict[str, Any]) -> None:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    facts = {"date": f"{date.today()}", "commit": commit, "machine": environment()}
+    results[task] = {**result, **facts}
+    RESULTS.parent.mkdir(exist_ok=True)
+    write_json(RESULTS, results)
+
+
+if __name__ == "__main__":
+    main()
