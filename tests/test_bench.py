@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_operations_of_the_ceiling_are_those_of_a_step() -> None:
     calls = 1 + 10 * benching.REPETITIONS
     per_step = sum(
         (3 if position else 2) * 2 * 512 * inputs * outputs
-        for position, (inputs, outputs) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False))
+        for position, (inputs, outputs) in enumerate(pairwise(WIDTHS))
     )
     assert counter.get_total_flops() == calls * per_step
     assert ceiling.value > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import data
@@ -17,7 +18,7 @@ def _torch_autoencoder() -> Any:
     from torch import nn
 
     layers: list[Any] = []
-    for inputs, outputs in zip(WIDTHS, WIDTHS[1:], strict=False):
+    for inputs, outputs in pairwise(WIDTHS):
         layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(WIDTHS[-1], 784), nn.Sigmoid())
 
@@ -100,11 +101,8 @@ def keras_autoencoder() -> Run:
     flat = data.mnist()[0].reshape(-1, 784).astype("float32") / 255
     layers: list[Any] = [keras.Input((784,))]
     for width in WIDTHS[1:]:
-        layers += [
-            keras.layers.Dense(width),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-        ]
+        norm = keras.layers.BatchNormalization()
+        layers += [keras.layers.Dense(width), norm, keras.layers.ReLU()]
     model = keras.Sequential([*layers, keras.layers.Dense(784, activation="sigmoid")])
     model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="mse")
 
@@ -135,8 +133,7 @@ def fastai_autoencoder() -> Run:
     )
 
     def run() -> int:
-        with learner.no_bar(), learner.no_logging():
-            learner.fit(1, 1e-3, cbs=[_NoValidation()])
+        learner.fit(1, 1e-3, cbs=[_NoValidation()])
         return len(flat)
 
     return run

@@ -225,11 +225,10 @@ def versions(peers: str) -> dict[str, str]:
     listing = subprocess.run(
         [peers, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
     )
-    wanted = {"torch", "torchvision", "pytorch-lightning", "fastai", "keras", "kornia"}
-    wanted |= {"scikit-learn", "numpy", "pillow"}
-    return {
-        row["name"]: row["version"] for row in json.loads(listing.stdout) if row["name"] in wanted
-    }
+    lines = (HERE / "peers.txt").read_text().splitlines()
+    wanted = {line.partition("=")[0] for line in lines if not line.startswith("#")}
+    found = {row["name"]: row["version"] for row in json.loads(listing.stdout)}
+    return {name: found[name] for name in sorted(wanted)}
 
 
 def save(task: str, result: dict[str, Any]) -> None:

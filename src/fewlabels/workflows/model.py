@@ -22,7 +22,7 @@ from fewlabels.files import make_folder, write_bytes, write_json
 from fewlabels.networks import NETWORKS
 from fewlabels.networks.classifier import Classifier
 from fewlabels.runs.run_folder import read_json
-from fewlabels.training.device import Compute
+from fewlabels.training.device import Compute, keep_freed_memory
 
 FORMAT = 1
 
@@ -47,6 +47,7 @@ class Model:
         self, images: npt.NDArray[Any], compute: Compute, views: Views | None = None
     ) -> npt.NDArray[Any]:
         """Class probabilities (N, K) of images (N, C, H, W), averaged over views of each."""
+        keep_freed_memory()
         return predict_probabilities(
             self.classifier.to(compute.device),
             images,
