@@ -2,13 +2,15 @@
 # make test   installs the test extras and runs every test
 # make check  format, lint, types, layering
 # make bench  the measured numbers of the README (needs FEWLABELS_DATA; about two hours)
+# make bench-speed  speed against other libraries (needs FEWLABELS_DATA; about half an hour)
 
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench bench-speed format clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,5 +50,16 @@ format: $(VENV)/installed-check
 bench: $(VENV)/installed
 	@$(BIN)/python benchmarks/main_job.py
 
+# The peers' versions of everything, away from the product's own environment.
+$(PEERS)/installed: benchmarks/speed/peers.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@echo "Installing the peers into $(PEERS) (several gigabytes) …"
+	@$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/speed/peers.txt
+	@touch $@
+
+bench-speed: $(VENV)/installed $(PEERS)/installed
+	@$(BIN)/python benchmarks/speed/run.py --peers $(PEERS)/bin/python $(ARGS)
+	@$(BIN)/python benchmarks/speed/tables.py
+
 clean:
-	@rm -rf $(VENV) build dist
+	@rm -rf $(VENV) $(PEERS) build dist

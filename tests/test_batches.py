@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from fewlabels.augment.mixing import mix
 from fewlabels.blocks.losses import mixed_targets
 from fewlabels.data.batches import Batches, channel_statistics, split_sizes, to_float
 from fewlabels.data.builtin import digits
+from fewlabels.data.memory import free_memory, keep, mapping
+from fewlabels.data.options import Keep
 from fewlabels.data.selection import Selection, select
 
 
@@ -143,3 +146,30 @@ def test_mixed_labels_reach_the_batch() -> None:
         expected[label] += share
         expected[batch.labels[partner]] += 1 - share
         torch.testing.assert_close(row, expected)
+
+
+@pytest.mark.parametrize(
+    ("where", "num_bytes", "held"),
+    [("auto", 1000, True), ("auto", 3 << 30, False), ("memory", 1000, True), ("disk", 1000, False)],
+)
+def test_large_mapped_images_stay_on_disk(
+    tmp_path: Path, where: Keep, num_bytes: int, held: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "images.npy"
+    with open(file, "wb") as sparse:  # takes no room, however large
+        header = {"descr": "|u1", "fortran_order": False, "shape": (num_bytes // 100, 1, 10, 10)}
+        np.lib.format.write_array_header_1_0(sparse, header)
+        sparse.truncate(sparse.tell() + num_bytes // 100 * 100)
+    mapped = np.load(file, mmap_mode="c").view(np.ndarray)
+    kept = keep(mapped, where)
+    assert (mapping(kept) is None) == held
+    assert kept.shape == mapped.shape
+    said = capsys.readouterr().err
+    assert ("as they are needed" in said) == (num_bytes > 1000)
+
+
+def test_images_in_memory_are_left_where_they_are() -> None:
+    images = np.zeros((4, 1, 2, 2), np.uint8)
+    assert keep(images, "disk") is images
+    assert mapping(images[1:3]) is None
+    assert free_memory() > 1 << 20

@@ -114,6 +114,17 @@ def test_predict_folder_and_single_image(
         shares = {name: float(row[name]) for name in names}
         assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
         assert float(row["probability"]) == max(shares.values())
+    for views in ("crops", "augmented"):
+        other = tmp_path / f"{views}.csv"
+        where = ["predict", str(finished), str(image_folder / "unlabelled"), "-o", str(other)]
+        assert run([*where, "--views", views]) == 0
+        with open(other, newline="") as file:
+            averaged = list(csv.DictReader(file))
+        assert averaged != rows  # the probabilities are others …
+        same = [a["label"] == b["label"] for a, b in zip(averaged, rows, strict=True)]
+        assert sum(same) > len(same) / 2  # … of the same images
+    error = error_of(capsys, *where, "--views", "crop")
+    assert "Did you mean 'crops'" in error
     one = image_folder / "unlabelled" / files[5]
     assert run(["predict", str(finished), str(one), "-o", str(output)]) == 0
     with open(output, newline="") as file:

@@ -15,7 +15,7 @@ from fewlabels.lookup import find
 from fewlabels.networks import NETWORKS
 from fewlabels.networks.mlp import MLPConfig
 from fewlabels.pretext.autoencoder import AutoencoderConfig
-from fewlabels.training.trainer import TrainingConfig, build_training
+from fewlabels.training.settings import TrainingConfig, build_training
 from fewlabels.workflows.settings import build_settings, load_settings, recipes
 
 
@@ -156,7 +156,7 @@ def test_all_wrong_keys_are_named_at_once() -> None:
 
 
 def test_section_without_a_name_or_no_section_at_all() -> None:
-    with pytest.raises(ConfigError, match=r"^`network\.name` is missing\. Allowed: mlp\.$"):
+    with pytest.raises(ConfigError, match=r"^`network\.name` is missing\. Allowed: lenet, mlp\.$"):
         build_named(NETWORKS, {"widths": [3]}, "network", "network")
     for wrong in (5, [1], True):
         with pytest.raises(ConfigError, match=r"`training\.optimiser` must be a section"):

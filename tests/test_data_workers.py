@@ -253,3 +253,22 @@ def test_a_script_without_main_guard_is_not_run_again(tmp_path: Path, cache: Pat
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "2100\n"), done.stderr
+
+
+def test_a_full_disk_while_caching_leaves_no_half_cache(tmp_path: Path, cache: Path) -> None:
+    """A limit on the size of files stands for the full disk: writing fails halfway."""
+    tree(tmp_path / "data", 300)
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "data").rglob("*"))
+    program = f"""
+import resource, signal
+from fewlabels.data import load_images
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+print(len(load_images({str(tmp_path / "data")!r})))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "300\n"), done.stderr
+    assert "kept in memory" in done.stderr
+    assert list((cache / "images").iterdir()) == []
+    after = sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "data").rglob("*"))
+    assert after == before

@@ -224,6 +224,26 @@ def test_autocast_outside_does_not_blur_the_numbers() -> None:
         assert np.array_equal(predict_probabilities(model, images, device="cpu"), plain)
 
 
+def test_views_are_averaged() -> None:
+    model = small_network()
+    images = np.random.default_rng(0).integers(0, 256, (9, 3, 2, 2), dtype=np.uint8)
+    mirrored = np.ascontiguousarray(images[..., ::-1])
+    both = predict_probabilities(
+        model, images, device="cpu", views=lambda batch: [batch, batch.flip(3)]
+    )
+    alone = [predict_probabilities(model, part, device="cpu") for part in (images, mirrored)]
+    np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-6)
+
+
+def test_bfloat16_predictions_are_close_and_asked_for() -> None:
+    model = small_network()
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 2, 2), dtype=np.uint8)
+    exact = predict_probabilities(model, images, device="cpu")
+    rounded = predict_probabilities(model, images, device="cpu", precision="bf16")
+    assert not np.array_equal(exact, rounded)
+    np.testing.assert_allclose(rounded, exact, atol=0.02)
+
+
 def test_no_images_give_no_rows_of_the_right_width() -> None:
     nothing = np.zeros((0, 3, 2, 2), np.uint8)
     assert predict_probabilities(small_network(), nothing, device="cpu").shape == (0, 3)

@@ -33,7 +33,8 @@ from fewlabels.training.optimisers import (
     set_learning_rate,
 )
 from fewlabels.training.schedules import SCHEDULES, CosineConfig, ReduceOnPlateauConfig
-from fewlabels.training.trainer import Trainer, TrainingConfig, build_training, length
+from fewlabels.training.settings import TrainingConfig, build_training, length
+from fewlabels.training.trainer import Trainer
 from fewlabels.transfer.frozen import Frozen
 from fewlabels.transfer.full import Full
 from fewlabels.transfer.supervised import Supervised

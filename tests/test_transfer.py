@@ -13,7 +13,8 @@ from fewlabels.data.builtin import digits
 from fewlabels.networks.classifier import Classifier
 from fewlabels.networks.mlp import MLPConfig
 from fewlabels.training.device import Compute
-from fewlabels.training.trainer import Trainer, TrainingConfig
+from fewlabels.training.settings import TrainingConfig
+from fewlabels.training.trainer import Trainer
 from fewlabels.transfer import STRATEGIES
 from fewlabels.transfer.discriminative import Discriminative
 from fewlabels.transfer.gradual import Gradual

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import data
@@ -24,7 +25,8 @@ from fewlabels.pretext.autoencoder import Autoencoder, AutoencoderConfig
 from fewlabels.training.device import Compute, choose, keep_freed_memory
 from fewlabels.training.master_weights import MasterWeights
 from fewlabels.training.optimisers import AdamConfig, build_optimisers
-from fewlabels.training.trainer import Trainer, TrainingConfig
+from fewlabels.training.settings import TrainingConfig
+from fewlabels.training.trainer import Trainer
 from fewlabels.transfer.full import Full
 from fewlabels.transfer.supervised import Supervised
 from fewlabels.workflows.model import Model
@@ -55,11 +57,11 @@ def _batches(images: np.ndarray, labels: np.ndarray | None, size: int, policy: s
     )
 
 
-def autoencoder(precision: str = "auto") -> Run:
-    """An epoch by the trainer, with history, progress and checkpoints on."""
+def autoencoder(precision: str = "auto", epochs: str = "1") -> Run:
+    """Epochs by the trainer, with history, progress and checkpoints on."""
     compute = choose("cpu", precision)
     images = data.mnist()[0][:, None].copy()
-    config = TrainingConfig(epochs=1, optimiser=AdamConfig())
+    config = TrainingConfig(epochs=int(epochs), optimiser=AdamConfig())
     objective = _autoencoder()
     batches = _batches(images, None, 512, "none")
     folder = tempfile.mkdtemp()
@@ -69,12 +71,12 @@ def autoencoder(precision: str = "auto") -> Run:
         checkpoint.unlink(missing_ok=True)
         trainer = Trainer("autoencoder", config, compute, seed=0, checkpoint=checkpoint)
         trainer.run(objective, batches)
-        return len(images)
+        return int(epochs) * len(images)
 
     return run
 
 
-def bare_loop() -> Run:
+def bare_loop(epochs: str) -> Run:
     """The same steps without trainer: no history, progress, schedule, checks or checkpoints."""
     compute = choose("cpu")
     images = data.mnist()[0][:, None].copy()
@@ -87,7 +89,7 @@ def bare_loop() -> Run:
     def run() -> int:
         objective.train()
         with weights.lowered():
-            for batch in batches.epoch(0):
+            for batch in chain.from_iterable(map(batches.epoch, range(int(epochs)))):
                 with compute.autocast():
                     loss = objective.loss(batch, 0).loss
                 loss.backward()
@@ -95,7 +97,7 @@ def bare_loop() -> Run:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 weights.spread()
-        return len(images)
+        return int(epochs) * len(images)
 
     return run
 

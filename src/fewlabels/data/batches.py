@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from fewlabels.contracts import Batch, Mixing
-from fewlabels.data.memory import let_go
-from fewlabels.data.selection import Images, Selection
+from fewlabels.data.memory import gather, mapping
+from fewlabels.data.selection import Images, Selection, select
 from fewlabels.randomness import generator
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 Mix = Callable[[Tensor, torch.Generator], tuple[Tensor, Mixing]]
 
-# Mapped images: so many bytes are read between two times that their pages are let go.
-_READ_BYTES = 256 << 20
 # An accelerator's free memory that images may take; the rest is for weights and activations.
 _DEVICE_SHARE = 0.4
 _STATISTICS_IMAGES = 512
@@ -66,7 +64,6 @@ class Batches:
         self._stored = chosen.images
         self._pixels = as_tensor(chosen.images)
         self._positions = torch.from_numpy(chosen.positions)
-        self._unread = _READ_BYTES
         if _fits(chosen, device):
             self._pixels = self._pixels[self._positions].to(device)
             self._positions = torch.arange(len(chosen), device=device)
@@ -106,12 +103,11 @@ class Batches:
         """Images as they are stored, on the device."""
         if self._pixels.device.type != "cpu":
             return self._pixels[places.to(self._pixels.device)]
-        # index_select copies whole images; indexing by a tensor goes pixel by pixel.
-        gathered = self._pixels.index_select(0, self._positions[places])
-        self._unread -= gathered.nbytes
-        if self._unread <= 0:
-            let_go(self._stored)
-            self._unread = _READ_BYTES
+        positions = self._positions[places]
+        if mapping(self._stored) is not None:
+            gathered = as_tensor(gather(self._stored, positions.numpy()))
+        else:  # copies whole images, where indexing by a tensor goes pixel by pixel
+            gathered = self._pixels.index_select(0, positions)
         if self.device.type == "cuda":
             return gathered.pin_memory().to(self.device, non_blocking=True)
         return gathered.to(self.device)
@@ -164,11 +160,11 @@ def channel_statistics(images: Images, limit: int = 10_000) -> tuple[Tensor, Ten
         limit: of more images than this, every k-th is looked at, so many that at least `limit`
             are and fewer than twice as many.
     """
-    looked_at = np.arange(0, len(images), max(1, len(images) // limit))
+    looked_at = select(images, np.arange(0, len(images), max(1, len(images) // limit)))
     total = torch.zeros(images.shape[1:], dtype=torch.float64)
     squares = torch.zeros(images.shape[1], dtype=torch.float64)
     for start in range(0, len(looked_at), _STATISTICS_IMAGES):
-        part = to_float(as_tensor(images[looked_at[start : start + _STATISTICS_IMAGES]])).double()
+        part = to_float(as_tensor(looked_at[start : start + _STATISTICS_IMAGES])).double()
         total += part.sum(dim=0)
         squares += part.square().sum(dim=(0, 2, 3))
     mean = total / len(looked_at)

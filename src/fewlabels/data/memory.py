@@ -46,6 +46,45 @@ def mapping(images: npt.NDArray[Any]) -> mmap.mmap | None:
     return base if isinstance(base, mmap.mmap) else None
 
 
+def gather(images: npt.NDArray[Any], positions: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Any]:
+    """A copy of the images at `positions`.
+
+    Mapped images are read from their file instead: touching a mapping brings in up to 2 MB around
+    each image, so that a few batches would make the whole file count as this process's memory.
+    """
+    place = _file_place(images)
+    taken: npt.NDArray[Any]
+    if place is None:
+        taken = images[positions]
+        return taken
+    path, offset = place
+    taken = np.empty((len(positions), *images.shape[1:]), dtype=images.dtype)
+    target = taken.reshape(-1).view(np.uint8).data
+    num_bytes = images[0].nbytes
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for row, position in enumerate(positions.tolist()):
+                part = target[row * num_bytes : (row + 1) * num_bytes]
+                if os.preadv(file.fileno(), [part], offset + position * num_bytes) != num_bytes:
+                    raise OSError("the file has been cut")
+    except OSError:  # removed or replaced meanwhile; the mapping still has it
+        taken = images[positions]
+    return taken
+
+
+def _file_place(images: npt.NDArray[Any]) -> tuple[str, int] | None:
+    """File and offset of the first of mapped images that lie one after the other; else None."""
+    base: Any = images
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    if not isinstance(base, np.memmap) or not images.flags.c_contiguous or not images.size:
+        return None
+    if base.filename is None or not hasattr(os, "preadv"):
+        return None
+    start: int = images.ctypes.data - base.ctypes.data
+    return os.fspath(base.filename), int(base.offset) + start
+
+
 def let_go(images: npt.NDArray[Any]) -> None:
     """Take pages of mapped images off this process; the system still has them while it likes.
 

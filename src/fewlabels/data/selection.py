@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewlabels.data.memory import gather
+
 
 class Selection:
     """A view of the images at given positions of an array, in that order.
@@ -38,8 +40,7 @@ class Selection:
 
     def __getitem__(self, key: slice | npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A copy of the images at these places of the selection."""
-        taken: npt.NDArray[Any] = self.images[self.positions[key]]
-        return taken
+        return gather(self.images, self.positions[key])
 
     def narrow(self, places: npt.NDArray[Any]) -> Selection:
         """The selection of these places of the selection."""

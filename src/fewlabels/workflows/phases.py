@@ -191,7 +191,9 @@ def pretrain(context: Context, images: Images) -> Pretrained:
         "pretrain",
         augmented=settings.pretext.augmented,
     )
-    validate = partial(_reconstruction_loss, objective, images[held_out], context.compute)
+    validate = partial(
+        _reconstruction_loss, objective, select(images, held_out)[:], context.compute
+    )
     trainer = context.trainer("pretrain", settings.pretraining)
     phase = trainer.run(objective, batches, validate=validate if len(held_out) else None)
     return Pretrained(objective, encoder, phase, held_out)

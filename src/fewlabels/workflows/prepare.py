@@ -12,6 +12,7 @@ from fewlabels.data import load_images
 from fewlabels.data.checks import check_trainable
 from fewlabels.data.drawing import Positions
 from fewlabels.data.image_set import NO_LABEL, ImageSet
+from fewlabels.data.memory import gather
 from fewlabels.data.splits import Split, hide_labels, make_split
 from fewlabels.evaluation.sealed_test import SealedTest, seal
 from fewlabels.workflows.phases import LabelledImages
@@ -56,7 +57,7 @@ class Prepared:
 
 def labelled(data: ImageSet, positions: Positions) -> LabelledImages:
     """The images at `positions` with their labels."""
-    return LabelledImages(data.images[positions], data.labels[positions])
+    return LabelledImages(gather(data.images, positions), data.labels[positions])
 
 
 def read_source(config: DataConfig) -> ImageSet:

@@ -28,7 +28,7 @@ from fewlabels.lookup import find, unknown_name_sentence
 from fewlabels.networks import NETWORKS
 from fewlabels.pretext import PRETEXTS
 from fewlabels.training.device import choose
-from fewlabels.training.trainer import TrainingConfig, build_training
+from fewlabels.training.settings import TrainingConfig, build_training
 from fewlabels.transfer import STRATEGIES
 
 
