@@ -18,6 +18,7 @@ from fewlabels.blocks.losses import (
     multiclass_hinge,
 )
 from fewlabels.blocks.norms import norm
+from fewlabels.blocks.pooling import AveragePool
 from fewlabels.blocks.standardise import Standardise
 
 X = torch.linspace(-3, 3, 13)
@@ -105,3 +106,15 @@ def test_binary_tasks_work() -> None:
             ClassificationConfig(loss=loss), LOGITS[:, :2], torch.tensor([0, 1]), None
         )
         assert torch.isfinite(value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (2, 3)])
+def test_average_pool_equals_torchs(
+    size: tuple[int, int], gradient: bool, dtype: torch.dtype
+) -> None:
+    maps = torch.randn(3, 5, *size, dtype=dtype, requires_grad=gradient)
+    pooled = AveragePool()(maps)
+    torch.testing.assert_close(pooled, torch.nn.functional.avg_pool2d(maps, 2))
+    assert pooled.requires_grad == gradient

@@ -16,6 +16,7 @@ from fewlabels.blocks.initialisation import (
     empty_linear,
     initialise,
 )
+from fewlabels.blocks.pooling import AveragePool
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
@@ -92,12 +93,12 @@ class LeNet(Encoder):
         self.first = nn.Sequential(
             empty_convolution(channels, 6, 5, padding=first),
             activation(config.activation),
-            nn.AvgPool2d(2),
+            AveragePool(),
         )
         self.second = nn.Sequential(
             empty_convolution(6, 16, 5, padding=second),
             activation(config.activation),
-            nn.AvgPool2d(2),
+            AveragePool(),
         )
         self.third = nn.Sequential(
             nn.Flatten(),
