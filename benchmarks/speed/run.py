@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ from fewlabels.workflows.bench import bench
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "speed.json"
-REPETITIONS = 5
+FEWEST_REPETITIONS = 5  # that the page may be written from
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ TASKS: dict[str, list[Contestant]] = {
         peer("Lightning bf16, 0 workers", "lightning_autoencoder", "0", "bf16-mixed"),
         peer("Lightning bf16, 2 workers", "lightning_autoencoder", "2", "bf16-mixed"),
         peer("Keras", "keras_autoencoder"),
+        peer("Keras bf16", "keras_autoencoder", "mixed_bfloat16"),
         peer("fastai", "fastai_autoencoder"),
     ],
     # As long as a pretraining of the default recipe: checkpoints come every ten seconds.
@@ -72,17 +72,21 @@ TASKS: dict[str, list[Contestant]] = {
     ],
     "augment_digits": [
         ours("fewlabels", "augmentation", "digits"),
-        peer("kornia", "kornia_digits"),
+        peer("kornia", "kornia_digits", "default"),
+        peer("kornia, fitted kernel", "kornia_digits", "fitted"),
     ],
     "augment_strong": [
         ours("fewlabels", "augmentation", "strong"),
-        peer("torchvision v2", "torchvision_strong"),
+        peer("torchvision v2", "torchvision_strong", "0"),
+        peer("torchvision v2, 2 workers", "torchvision_strong", "2"),
     ],
     "lenet": [
         ours("fewlabels", "lenet"),
         ours(FLOAT32, "lenet", "32"),
         peer("Lightning, 0 workers", "lightning_lenet", "0"),
         peer("Lightning, 2 workers", "lightning_lenet", "2"),
+        peer("Lightning bf16, 0 workers", "lightning_lenet", "0", "bf16-mixed"),
+        peer("Lightning bf16, 2 workers", "lightning_lenet", "2", "bf16-mixed"),
     ],
     "opening": [
         ours("fewlabels, first opening", "first_opening"),
@@ -96,12 +100,14 @@ TASKS: dict[str, list[Contestant]] = {
         peer("scikit-learn, float32", "sklearn_prediction", "float32"),
         peer("Keras, batch 32", "keras_prediction", "mlp", "32"),
         peer("Keras, batch 1024", "keras_prediction", "mlp", "1024"),
+        peer("Keras bf16, batch 1024", "keras_prediction", "mlp", "1024", "mixed_bfloat16"),
     ],
     "prediction_lenet": [
         ours("fewlabels", "prediction", "lenet"),
         ours(FLOAT32, "prediction", "lenet", "32"),
         peer("Keras, batch 32", "keras_prediction", "lenet", "32"),
         peer("Keras, batch 1024", "keras_prediction", "lenet", "1024"),
+        peer("Keras bf16, batch 1024", "keras_prediction", "lenet", "1024", "mixed_bfloat16"),
     ],
 }
 
@@ -110,15 +116,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(EVERYTHING)}")
     parser.add_argument("--peers", required=True, help="Python of the peers' environment")
+    parser.add_argument("--repetitions", type=int, default=FEWEST_REPETITIONS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to add to")
     chosen = parser.parse_args()
+    if chosen.repetitions < FEWEST_REPETITIONS and chosen.results.resolve() == RESULTS.resolve():
+        parser.error(f"fewer than {FEWEST_REPETITIONS} repetitions need --results elsewhere")
     with tempfile.TemporaryDirectory() as folder:
+        # Contestants are killed in the end: what they left lies here and goes with the folder.
+        os.environ["TMPDIR"] = folder
         for name in chosen.tasks or EVERYTHING:
             if name in TASKS:
                 prepare(name, Path(folder))
-                save(name, compare(TASKS[name], chosen.peers))
+                result = compare(TASKS[name], chosen.peers, chosen.repetitions)
             else:
-                save(name, EXTRA[name]())
-        save("peers", {"versions": versions(chosen.peers)})
+                result = EXTRA[name]()
+            save(chosen.results, name, result)
+        save(chosen.results, "peers", {"versions": versions(chosen.peers)})
 
 
 def prepare(task: str, folder: Path) -> None:
@@ -146,53 +159,65 @@ def write_jpegs(source: Path, folder: Path) -> None:
                 number += 1
 
 
-def compare(contestants: list[Contestant], peers: str) -> dict[str, Any]:
-    """Images per second of each contestant in each round."""
+def compare(contestants: list[Contestant], peers: str, repetitions: int) -> dict[str, Any]:
+    """Images per second of each contestant in each round, and what runs it."""
     speeds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    workers: list[Worker] = []
+    facts: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
-        workers = {
-            contestant.name: stack.enter_context(started(contestant, peers))
-            for contestant in contestants
-        }
-        for round_number in range(REPETITIONS):
-            order = list(workers.items())
+        for contestant in contestants:
+            workers.append(stack.enter_context(started(contestant, peers)))
+            facts[contestant.name] = workers[-1].reply()
+        for round_number in range(repetitions):
             # Every other round backwards, so that nobody always follows the same neighbour.
-            for name, worker in order if round_number % 2 == 0 else reversed(order):
-                reply = ask(worker)
-                speeds[name].append(reply["images"] / reply["seconds"])
-                print(f"{name:32s} {speeds[name][-1]:12,.0f} images/s", flush=True)
-    return {"images_per_second": speeds, "repetitions": REPETITIONS}
+            for worker in workers if round_number % 2 == 0 else reversed(workers):
+                reply = worker.go()
+                speeds[worker.name].append(reply["images"] / reply["seconds"])
+                print(f"{worker.name:32s} {speeds[worker.name][-1]:12,.0f} images/s", flush=True)
+    return {"images_per_second": speeds, "repetitions": repetitions, "contestants": facts}
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A contestant's process; it blocks on its input while others run."""
+
+    name: str
+    process: subprocess.Popen[str]
+    complaints: IO[str]
+
+    def go(self) -> dict[str, Any]:
+        """One repetition."""
+        print("go", file=self.process.stdin, flush=True)
+        return self.reply()
+
+    def reply(self) -> dict[str, Any]:
+        """What the process says next."""
+        line = self.process.stdout.readline()
+        if not line:
+            self.complaints.seek(0)
+            raise RuntimeError(f"{self.name} ended: {self.complaints.read()[-2000:]}")
+        return json.loads(line)
 
 
 @contextmanager
-def started(contestant: Contestant, peers: str) -> Iterator[subprocess.Popen[str]]:
-    module = "ours" if contestant.ours else "peers"
-    worker = subprocess.Popen(
-        [
-            sys.executable if contestant.ours else peers,
-            str(HERE / "worker.py"),
-            module,
-            contestant.function,
-            *contestant.arguments,
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if not os.environ.get("BENCHMARK_DEBUG") else None,
-        text=True,
-    )
-    try:
-        if not worker.stdout.readline():
-            raise RuntimeError(f"{contestant.name} did not start: {worker.stderr.read()[-2000:]}")
-        yield worker
-    finally:
-        worker.kill()
-        worker.wait()
-
-
-def ask(worker: subprocess.Popen[str]) -> dict[str, Any]:
-    worker.stdin.write("go\n")
-    worker.stdin.flush()
-    return json.loads(worker.stdout.readline())
+def started(contestant: Contestant, peers: str) -> Iterator[Worker]:
+    python, module = (sys.executable, "ours") if contestant.ours else (peers, "peers")
+    command = [python, str(HERE / "worker.py"), module, contestant.function, *contestant.arguments]
+    # A file and no pipe: a library that prints a lot would fill a pipe and stand still.
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield Worker(contestant.name, process, complaints)
+        finally:
+            process.kill()
 
 
 def measure_ceiling() -> dict[str, Any]:
@@ -202,22 +227,16 @@ def measure_ceiling() -> dict[str, Any]:
 
 
 def measure_scaling() -> dict[str, Any]:
-    """Pretraining on mapped colour images made on the fly, each number in a fresh process."""
-    rows = []
+    """Pretraining on mapped colour images made on the fly."""
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(3):
-            for count in (10_000, 100_000, 1_000_000):
-                done = subprocess.run(
-                    [sys.executable, str(HERE / "scaling.py"), folder, str(count)],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
-                rows.append(json.loads(done.stdout.splitlines()[-1]))
-                print(rows[-1], flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.mkdir(folder)
-    return {"rows": rows}
+        done = subprocess.run(
+            [sys.executable, str(HERE / "scaling.py"), folder],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 EXTRA = {"ceiling": measure_ceiling, "scaling": measure_scaling}
@@ -234,15 +253,15 @@ def versions(peers: str) -> dict[str, str]:
     return {name: found[name] for name in sorted(wanted)}
 
 
-def save(task: str, result: dict[str, Any]) -> None:
+def save(file: Path, task: str, result: dict[str, Any]) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = json.loads(file.read_text()) if file.exists() else {}
     facts = {"date": f"{date.today()}", "commit": commit, "machine": environment()}
     results[task] = {**result, **facts}
-    RESULTS.parent.mkdir(exist_ok=True)
-    write_json(RESULTS, results)
+    file.parent.mkdir(exist_ok=True)
+    write_json(file, results)
 
 
 if __name__ == "__main__":
