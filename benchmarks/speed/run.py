@@ -239,7 +239,14 @@ def measure_scaling() -> dict[str, Any]:
     return result
 
 
-EXTRA = {"ceiling": measure_ceiling, "scaling": measure_scaling}
+def measure_profile() -> dict[str, Any]:
+    """Where the time of the autoencoder epoch goes."""
+    command = [sys.executable, str(HERE / "profile_epoch.py")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return {"shares": json.loads(done.stdout.splitlines()[-1])}
+
+
+EXTRA = {"ceiling": measure_ceiling, "scaling": measure_scaling, "profile": measure_profile}
 EVERYTHING = [*TASKS, *EXTRA]
 
 

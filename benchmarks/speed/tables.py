@@ -172,6 +172,7 @@ def main() -> None:
     parts = [ABOUT, hardware(results), *comparison_table(results)]
     for name, lines in (
         ("ceiling", shares),
+        ("profile", profile),
         ("loop", overhead),
         ("opening", second),
         ("scaling", scaling),
@@ -278,6 +279,21 @@ def shares(results: dict[str, Any]) -> list[str]:
         f"\nGoal: 85 % of the float32 limit in the pretraining epoch, {reached(share >= 0.85)}; "
         "75 % of the bfloat16 limit where the processor has AMX, which this one has not."
     )
+    return lines
+
+
+def profile(results: dict[str, Any]) -> list[str]:
+    shares = results["profile"]["shares"]
+    lines = ["## Where the time of the autoencoder epoch goes", ""]
+    lines += ["| kind of operation | in float32 | in bfloat16 |", "|---|---|---|"]
+    for kind, share in shares["32"].items():
+        lines.append(f"| {kind} | {share:.1%} | {shares['bf16'].get(kind, 0.0):.1%} |")
+    lines += [
+        "",
+        "Shares of the processor's own time, by torch's profiler over one epoch. Even with bare "
+        "products as fast as the limit, the rest would keep the float32 epoch at about "
+        f"{shares['32']['matrix products']:.0%} of it.",
+    ]
     return lines
 
 
