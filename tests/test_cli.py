@@ -48,7 +48,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
-    assert run(["fit", str(image_folder), *QUICK, "--out", str(out)]) == 0
+    assert run(["fit", str(image_folder), "--recipe=default", *QUICK, "--out", str(out)]) == 0
     (path,) = out.iterdir()
     return path
 
@@ -93,7 +93,14 @@ def test_fit_json_is_one_object(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run_json(
-        capsys, "fit", str(image_folder), *QUICK, "--open-test", "--out", str(tmp_path)
+        capsys,
+        "fit",
+        str(image_folder),
+        "--recipe=default",
+        *QUICK,
+        "--open-test",
+        "--out",
+        str(tmp_path),
     )
     assert result["test_accuracy"] is not None
     assert Path(result["run"]).is_dir()
@@ -241,7 +248,9 @@ def test_pickle_as_model_is_refused(
 def test_runs_folder_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "runs"
     out.write_text("in the way")
-    error = error_of(capsys, "fit", "digits", "--num-labels=60", *QUICK, "--out", str(out))
+    error = error_of(
+        capsys, "fit", "digits", "--num-labels=60", "--recipe=default", *QUICK, "--out", str(out)
+    )
     assert "Cannot write" in error
     assert out.read_text() == "in the way"
 
@@ -275,7 +284,15 @@ def test_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting needs the administrator")
     try:
-        arguments = ["fit", "digits", "--num-labels=60", *QUICK, "--out", str(folder / "runs")]
+        arguments = [
+            "fit",
+            "digits",
+            "--num-labels=60",
+            "--recipe=default",
+            *QUICK,
+            "--out",
+            str(folder / "runs"),
+        ]
         assert "read-only" in error_of(capsys, *arguments)
     finally:
         subprocess.run(["umount", str(folder)], check=True)

@@ -13,6 +13,7 @@ from fewlabels.data.builtin import digits
 from fewlabels.evaluation.pca import flat_pixels, pca_reference
 from fewlabels.networks.mlp import MLPConfig
 from fewlabels.pretext.autoencoder import Autoencoder, AutoencoderConfig
+from fewlabels.pretext.contrastive import contrastive_loss
 from fewlabels.workflows.phases import Context, pretrain
 from fewlabels.workflows.settings import load_settings
 
@@ -22,7 +23,7 @@ def objective(**settings: object) -> Autoencoder:
     network = MLPConfig(widths=(6,), latent=3)
     generator = torch.Generator().manual_seed(0)
     encoder = network.build((1, 4, 4), generator)
-    return config.build(encoder, network.build_decoder((1, 4, 4), 3, config.output, generator))
+    return config.build(encoder, network, generator)
 
 
 def batch(count: int = 5) -> Batch:
@@ -110,3 +111,31 @@ def test_pca_reference_equals_scikit_learn() -> None:
     assert reference.mean_image_error == pytest.approx(mean, rel=1e-5)
     expected = shown[:5].clip(0, 1).reshape(5, 1, 8, 8)
     np.testing.assert_allclose(reference.reconstructions, expected, atol=1e-3)
+
+
+def test_contrastive_loss_by_hand() -> None:
+    projected = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)).double()
+    rows = projected.numpy() / np.linalg.norm(projected.numpy(), axis=1, keepdims=True)
+    similarities = np.exp(rows @ rows.T / 0.3)
+    total = 0.0
+    for i in range(8):
+        partner = (i + 4) % 8
+        others = sum(similarities[i, k] for k in range(8) if k != i)
+        total -= np.log(similarities[i, partner] / others)
+    assert float(contrastive_loss(projected, 0.3)) == pytest.approx(total / 8)
+
+
+def test_contrastive_pretraining_sees_two_views_and_learns() -> None:
+    settings = load_settings(
+        "default",
+        assignments=[
+            "network.widths=[64, 32]",
+            "pretext.name=contrastive",
+            "pretraining.epochs=6",
+            "pretraining.batch_size=128",
+            "run.precision=32",
+        ],
+    )
+    pretrained = pretrain(Context.of(settings), digits().images)
+    losses = [float(row["val_loss"]) for row in pretrained.phase.history]
+    assert losses[-1] < 0.9 * losses[0]

@@ -30,6 +30,22 @@ class Mixing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unlabelled:
+    """The half of a semi-supervised step that comes without labels.
+
+    Attributes:
+        clean: float32 (U, C, H, W) in [0, 1], as they are stored.
+        views: the same images, augmented independently: one tensor for each view that the
+            objective asks for, in that order.
+        positions: int64 (U,), places among the unlabelled images, on the device.
+    """
+
+    clean: Tensor
+    views: tuple[Tensor, ...]
+    positions: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """What an objective sees in one step, on the device.
 
@@ -39,6 +55,8 @@ class Batch:
         labels: int64 (B,), -1 for none; None in a batch without labels.
         generator: the step's source of randomness (masks, noise), on the device of `images`.
         mixing: set where `images` are mixtures (mixup, CutMix); only in batches with labels.
+        further_views: the same images, augmented anew, where the objective asks for several views.
+        unlabelled: further images, without labels, in semi-supervised training.
     """
 
     images: Tensor
@@ -46,6 +64,13 @@ class Batch:
     labels: Tensor | None
     generator: torch.Generator
     mixing: Mixing | None = None
+    further_views: tuple[Tensor, ...] = ()
+    unlabelled: Unlabelled | None = None
+
+    @property
+    def size(self) -> int:
+        """Images that count: the unlabelled ones where there are some."""
+        return len(self.images if self.unlabelled is None else self.unlabelled.clean)
 
 
 @dataclass(frozen=True)
@@ -117,7 +142,10 @@ class Objective(nn.Module, ABC):
         return {"main": [ParameterGroup(name="all", parameters=list(self.parameters()))]}
 
     def before_epoch(self, epoch: int, num_epochs: int) -> None:
-        """Called at the start of each epoch, from 0; also the first one after a resume."""
+        """Called at the start of each epoch, from 0; also the first one after a resume.
+
+        Weights are in float32 then; in the steps, matrices may be in bfloat16.
+        """
 
     def after_step(self, step: int) -> None:
         """Called after each update, for averaged teachers and the like."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ from fewlabels.blocks.initialisation import INITIALISATIONS
 from fewlabels.blocks.losses import LOSSES, ClassificationConfig
 from fewlabels.blocks.norms import NORMS
 from fewlabels.config import build, build_named
-from fewlabels.contracts import Batch, Encoder
-from fewlabels.data.builtin import digits
+from fewlabels.contracts import Batch, Encoder, Unlabelled
+from fewlabels.data import builtin
+from fewlabels.data.image_set import ImageSet
 from fewlabels.errors import ConfigError, UnknownNameError
 from fewlabels.networks import NETWORKS
 from fewlabels.networks.classifier import Classifier
 from fewlabels.pretext import PRETEXTS
+from fewlabels.semisupervised import SEMISUPERVISED
+from fewlabels.semisupervised.objective import SemiSupervised, Task
 from fewlabels.training.optimisers import OPTIMISERS
 from fewlabels.training.schedules import SCHEDULES
 from fewlabels.transfer import STRATEGIES
@@ -31,11 +36,18 @@ NAMED_CONFIGS: dict[str, Any] = {
     for what, table in {
         "network": NETWORKS,
         "pretext": PRETEXTS,
+        "semisupervised": SEMISUPERVISED,
         "optimiser": OPTIMISERS,
         "schedule": SCHEDULES,
     }.items()
     for name in table
 }
+
+
+@cache
+def digits() -> ImageSet:
+    """Read once: the tests ask for them in every step."""
+    return builtin.digits()
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -119,10 +131,11 @@ def test_classifier_overfits_eight_images(network: str, strategy: str) -> None:
 def test_pretext_objective_overfits_eight_images(network: str, pretext: str) -> None:
     config, settings = NETWORKS[network](), PRETEXTS[pretext]()
     encoder = config.build((1, 8, 8), gen())
-    decoder = config.build_decoder((1, 8, 8), encoder.num_features, settings.output, gen())
-    objective = settings.build(encoder, decoder)
+    objective = settings.build(encoder, config, gen())
     optimiser = torch.optim.Adam(objective.parameters(), lr=1e-3)
     batch = eight()
+    noisy = batch.images + 0.05 * torch.randn(batch.images.shape, generator=gen())
+    batch = replace(batch, further_views=(noisy,) * (settings.num_views - 1))
     losses = []
     for step in range(80):
         optimiser.zero_grad()
@@ -138,3 +151,101 @@ def test_pretext_objective_overfits_eight_images(network: str, pretext: str) -> 
 )
 def test_names_are_lower_case_words(table: dict) -> None:
     assert all(name == name.lower().strip() and name.replace("_", "").isalnum() for name in table)
+
+
+def semisupervised(name: str, network: dict[str, Any], seed: int = 0) -> SemiSupervised:
+    """A new objective over 40 labelled and 200 unlabelled digits."""
+    data = digits()
+    encoder = build_named(NETWORKS, network, "network", "network").build((1, 8, 8), gen(seed))
+    settings: dict[str, Any] = {"name": name}
+    if name == "ladder" and network["name"] != "mlp":
+        settings["kind"] = "gamma"
+    task = Task(
+        classifier=Classifier(encoder, 10, gen(seed)),
+        classification=ClassificationConfig(),
+        class_weights=None,
+        images=data.images[:40],
+        labels=data.labels[:40],
+        unlabelled=data.images[40:240],
+        seed=seed,
+    )
+    return build_named(SEMISUPERVISED, settings, "semisupervised", "objective").build(task)
+
+
+def paired(objective: Any, name: str, step: int) -> Batch:
+    data = digits()
+    chosen = torch.randperm(200, generator=gen(step))[:50]
+    labelled = torch.randperm(40, generator=gen(step))[:20]
+    images = torch.from_numpy(data.images[:40][labelled]).float() / 255
+    clean = torch.from_numpy(data.images[40:240][chosen]).float() / 255
+    views = tuple(
+        clean + 0.03 * torch.randn(clean.shape, generator=gen(step + view))
+        for view in range(len(SEMISUPERVISED[name].views))
+    )
+    return Batch(
+        images=images,
+        clean=images,
+        labels=torch.from_numpy(data.labels[:40])[labelled],
+        generator=gen(step),
+        unlabelled=Unlabelled(clean=clean, views=views, positions=chosen),
+    )
+
+
+def learn(objective: SemiSupervised, name: str, first: int, last: int) -> torch.optim.Optimizer:
+    parameters = [p for group in objective.parameter_groups()["main"] for p in group.parameters]
+    optimiser = torch.optim.Adam([p for p in parameters if p.requires_grad], lr=2e-3)
+    for step in range(first, last):
+        objective.train()
+        if step % 10 == 0:
+            objective.before_epoch(step // 10, 20)
+        optimiser.zero_grad()
+        objective.loss(paired(objective, name, step), step).loss.backward()
+        optimiser.step()
+        objective.after_step(step)
+    objective.eval()
+    return optimiser
+
+
+MLP = {"name": "mlp", "widths": [64, 32], "norm": "batch"}
+
+
+@pytest.mark.parametrize("network", [MLP, {"name": "lenet"}], ids=["mlp", "lenet"])
+@pytest.mark.parametrize("name", SEMISUPERVISED)
+def test_semisupervised_objective_learns_on_any_encoder(name: str, network: dict) -> None:
+    objective = semisupervised(name, network)
+    learn(objective, name, 0, 200)
+    data = digits()
+    images = torch.from_numpy(data.images[:40]).float() / 255
+    with torch.no_grad():
+        logits = objective.predictor(images)
+    assert (logits.argmax(1).numpy() == data.labels[:40]).mean() > 0.8
+    assert torch.isfinite(logits).all()
+    labels, used = objective.guesses(logits.softmax(1))
+    assert labels.shape == used.shape == (40,)
+    assert used.dtype == torch.bool
+
+
+@pytest.mark.parametrize("name", SEMISUPERVISED)
+def test_semisupervised_state_holds_all_that_the_next_step_needs(name: str) -> None:
+    first, second = semisupervised(name, MLP), semisupervised(name, MLP, seed=1)
+    learn(first, name, 0, 25)
+    second.load_state_dict(first.state_dict())
+    for objective in (first, second):
+        objective.train()
+        objective.progress = 0.3
+    batch = paired(first, name, 30)
+    one = first.loss(batch, 30)
+    batch = paired(second, name, 30)
+    other = second.loss(batch, 30)
+    assert torch.equal(one.loss, other.loss)
+    assert {"labelled_loss", "unlabelled_loss", "train_accuracy"} <= set(one.logs)
+    assert all(not value.requires_grad for value in one.logs.values())
+
+
+@pytest.mark.parametrize("name", SEMISUPERVISED)
+def test_semisupervised_method_has_its_page_and_its_recipe(name: str) -> None:
+    root = Path(__file__).parent.parent.parent
+    page = (root / "docs" / "semisupervised" / f"{name}.md").read_text()
+    for heading in ("**Use it:**", "**Not:**", "**Cost:**", "**Paper:**"):
+        assert heading in page
+    assert (root / "src" / "fewlabels" / "recipes" / f"{name}.toml").is_file()

@@ -115,6 +115,9 @@ POLICIES: dict[str, Policy] = {
     ),
     # Never flips: a mirrored digit is another sign. Tuned on MNIST's validation labels only.
     "digits": Policy(shift=0.08, rotate=14.0, zoom=0.14, shear=14.0, elastic=0.045),
+    # Narrower ranges, for fully connected networks that meet every image a few dozen times: in so
+    # short a time they cannot learn what the wider ones ask of them.
+    "digits_mild": Policy(shift=0.06, rotate=10.0, zoom=0.1, shear=10.0, elastic=0.03),
 }
 
 
@@ -155,6 +158,34 @@ def resolve_name(name: str, image_shape: ImageShape) -> str:
         return "digits" if channels == 1 and max(height, width) <= 32 else "weak"
     find(POLICIES, name, "augmentation policy")
     return name
+
+
+VIEWS = {
+    "digits": {
+        "usual": "digits_mild",
+        "weak": "none",
+        "strong": "digits_mild",
+        "contrast": "digits",
+    },
+    "weak": {"usual": "weak", "weak": "weak", "strong": "strong", "contrast": "strong"},
+}
+"""In training with unlabelled images: policies of labelled images and of the views of others, by
+the policy that "auto" stands for elsewhere."""
+
+
+def view_name(view: str, asked: str, image_shape: ImageShape) -> str:
+    """The policy of a view of unlabelled images.
+
+    Args:
+        view: "usual", as labelled images are changed too, "weak", "strong", or "contrast", for
+            contrastive pretraining.
+        asked: the policy that the settings ask for in general: "none" holds for all views, any
+            other name than "auto" for the usual one.
+        image_shape: of the images.
+    """
+    if asked == "none" or (asked != "auto" and view == "usual"):
+        return asked
+    return VIEWS[resolve_name("auto", image_shape)][view]
 
 
 def resolve(name: str, config: AugmentConfig, image_shape: ImageShape) -> Policy:

@@ -31,11 +31,23 @@ def empty_linear(num_inputs: int, num_outputs: int, *, bias: bool = True) -> nn.
 
 
 def empty_convolution(
-    num_inputs: int, num_outputs: int, kernel_size: int, *, padding: int = 0, bias: bool = True
+    num_inputs: int,
+    num_outputs: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    bias: bool = True,
 ) -> nn.Conv2d:
     """A convolution whose weights have yet to be drawn by `initialise`; see `empty_linear`."""
     layer: nn.Conv2d = torch.nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, num_inputs, num_outputs, kernel_size, padding=padding, bias=bias
+        nn.Conv2d,
+        num_inputs,
+        num_outputs,
+        kernel_size,
+        stride=stride,
+        padding=padding,
+        bias=bias,
     )
     return layer
 

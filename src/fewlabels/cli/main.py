@@ -132,10 +132,13 @@ def fit(
     data: DataPath,
     labels: Labels = None,
     num_labels: NumLabels = None,
-    label_seed: LabelSeed = 0,
     split: Share = None,
     image_size: ImageSize = None,
-    recipe: Recipe = "default",
+    recipe: Recipe = "auto",
+    time_budget: Annotated[
+        float | None,
+        typer.Option(help="Seconds that recipe auto may take, 300 by default.", metavar="SECONDS"),
+    ] = None,
     augment: Augment = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
@@ -145,7 +148,7 @@ def fit(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make a classifier: baselines, from scratch, pretrained; choose on validation; report."""
+    """Make a classifier: try baselines, labels alone, and all images; choose; report."""
     from fewlabels.workflows.fit import fit as run_fit
 
     settings = _settings(
@@ -156,9 +159,9 @@ def fit(
         data__labels=labels,
         data__image_size=image_size,
         data__num_labels=num_labels,
-        data__label_seed=label_seed if num_labels is not None else None,
         split__shares=split,
         augment__name=augment,
+        auto__time_budget=time_budget,
     )
     output.fit_result(run_fit(settings, out, open_test_set=open_test), json)
 
@@ -245,6 +248,14 @@ def report(run: RunPath, json: Json = False) -> None:
     folder = open_run(run)
     folder.read_result()
     output.report(write_report(folder.path), json)
+
+
+@app.command()
+def recipes(json: Json = False) -> None:
+    """The recipes for fit: what each does, what it costs, whose idea it is."""
+    from fewlabels.workflows.recipes import recipes as all_recipes
+
+    output.recipes([recipe for recipe in all_recipes().values() if recipe.complete], json)
 
 
 @app.command()

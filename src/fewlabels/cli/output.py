@@ -51,7 +51,6 @@ def fit_result(result: dict[str, Any], json: bool) -> None:
         ]
         for row in result["comparison"]
     ]
-    n = result["comparison"][0]["n"]
     columns = [
         ("classifier", "left"),
         ("kind", "left"),
@@ -59,7 +58,12 @@ def fit_result(result: dict[str, Any], json: bool) -> None:
         ("95 % interval", "right"),
         ("seconds", "right"),
     ]
-    _table(columns, rows, f"Accuracy on {n} validation images; ← is what was chosen")
+    if rows:
+        n, judged_by = result["comparison"][0]["n"], result["judged_by"]
+        title = f"Accuracy on {n} held-out images ({judged_by}); ← is what was chosen"
+        _table(columns, rows, title)
+    else:
+        print("No accuracy: with one label in a class, nothing could be held out.")
     if result["test_accuracy"] is None:
         print(f"The test set is sealed. Open it with: fewlabels test {result['run']}")
     else:
@@ -75,6 +79,17 @@ def _print_test(result: dict[str, Any]) -> None:
         f"({_interval(result['test_interval'])}, n = {result['test']['num_images']}), "
         f"opening number {result['test_openings']}."
     )
+
+
+def recipes(found: Sequence[Any], json: bool) -> None:
+    """One line for each recipe."""
+    if json:
+        fields = ("name", "summary", "cost", "paper")
+        emit_json({"recipes": [{key: getattr(one, key) for key in fields} for one in found]})
+        return
+    columns = [("recipe", "left"), ("what it does", "left"), ("cost", "left"), ("paper", "left")]
+    rows = [[one.name, one.summary, one.cost, one.paper] for one in found]
+    _table(columns, rows, "fewlabels fit DATA --recipe RECIPE")
 
 
 def test_result(result: dict[str, Any], json: bool) -> None:

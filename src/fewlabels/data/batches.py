@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,23 @@ _DEVICE_SHARE = 0.4
 _STATISTICS_IMAGES = 512
 
 
+class BatchSource(Protocol):
+    """What a trainer takes its batches from."""
+
+    batch_size: int
+
+    @property
+    def num_images(self) -> int:
+        """Images in an epoch."""
+
+    @property
+    def num_batches(self) -> int:
+        """Steps in an epoch."""
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, which depend on its number and the source's seed alone."""
+
+
 class Batches:
     """A source of shuffled training batches.
 
@@ -41,6 +58,7 @@ class Batches:
         augmentation: applied to each batch; None for none.
         mix: mixes augmented images with labels; None for never.
         seed: of the order and of the augmentation.
+        num_views: how many differently augmented views of each image there are.
     """
 
     def __init__(
@@ -53,12 +71,14 @@ class Batches:
         augmentation: Augmentation | None,
         mix: Mix | None = None,
         seed: int,
+        num_views: int = 1,
     ) -> None:
         chosen = images if isinstance(images, Selection) else Selection(images, _all(images))
         self.batch_size = batch_size
         self.device = device
         self.augmentation = augmentation
         self.mix = mix
+        self.num_views = num_views
         self.seed = seed
         self.labels = None if labels is None else torch.tensor(labels, device=device)
         self._stored = chosen.images
@@ -80,12 +100,13 @@ class Batches:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, every image once."""
-        order = torch.randperm(self.num_images, generator=generator(self.seed, "order", epoch))
         for_augmentation = generator(self.seed, "augment", epoch, device=self.device)
         for_objective = generator(self.seed, "objective", epoch, device=self.device)
-        for places in torch.split(order, split_sizes(self.num_images, self.batch_size)):
-            clean = to_float(self._gather(places))
-            images = self.augmentation(clean, for_augmentation) if self.augmentation else clean
+        for places, clean in self.gathered(epoch):
+            images, *further = (
+                self.augmentation(clean, for_augmentation) if self.augmentation else clean
+                for _ in range(self.num_views)
+            )
             labels = mixing = None
             if self.labels is not None:
                 labels = self.labels[places.to(self.device)]
@@ -97,7 +118,14 @@ class Batches:
                 labels=labels,
                 generator=for_objective,
                 mixing=mixing,
+                further_views=tuple(further),
             )
+
+    def gathered(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Places, int64 (B,) on the CPU, and images of one epoch's batches, not augmented."""
+        order = torch.randperm(self.num_images, generator=generator(self.seed, "order", epoch))
+        for places in torch.split(order, split_sizes(self.num_images, self.batch_size)):
+            yield places, to_float(self._gather(places))
 
     def _gather(self, places: Tensor) -> Tensor:
         """Images as they are stored, on the device."""

@@ -79,11 +79,16 @@ def _commonest(labels: npt.NDArray[np.int64]) -> int:
     return int(labels[0] if len(labels) == 1 else np.bincount(labels).argmax())
 
 
-def check_classes(data: ImageSet, stock: Stock) -> None:
+def check_classes(data: ImageSet, stock: Stock, least: int = 2) -> None:
     """Make sure that every class can be learnt and chosen by.
 
+    Args:
+        data: for names.
+        stock: what can be drawn from.
+        least: labels that each class needs outside the test part.
+
     Raises:
-        DataError: no labels, one class only, or a class with fewer than two labels.
+        DataError: no labels, one class only, or a class with too few labels.
     """
     pool = _class_sizes(stock.pool, data.num_classes)
     available = pool + _class_sizes(stock.validation, data.num_classes)
@@ -96,7 +101,7 @@ def check_classes(data: ImageSet, stock: Stock) -> None:
             "Label at least two images of each of at least two classes."
         )
     needed = (available > 0) | (in_test > 0)
-    few = np.flatnonzero(needed & ((available < 2) | (pool < 1)))
+    few = np.flatnonzero(needed & ((available < least) | (pool < 1)))
     if len(few):
         label = int(few[0])
         images = "image" if available[label] == 1 else "images"
@@ -104,8 +109,8 @@ def check_classes(data: ImageSet, stock: Stock) -> None:
         others = f" ({len(few) - 1} more classes are as short)" if len(few) > 1 else ""
         raise DataError(
             f"Class {data.class_names[label]!r} of {data.source} has {available[label]} labelled "
-            f"{images} outside the test part{apart}{others}. Each class needs at least 2, one of "
-            "them to train on: label more, or remove the class."
+            f"{images} outside the test part{apart}{others}. Each class needs at least "
+            f"{least}, one of them to train on: label more, or remove the class."
         )
 
 

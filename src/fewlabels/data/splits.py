@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,15 @@ from pydantic.dataclasses import dataclass
 
 from fewlabels.config import RULES
 from fewlabels.data.apportion import Counts, apportion
-from fewlabels.data.drawing import Positions, as_positions, by_id, check_classes, draw, sort_out
+from fewlabels.data.drawing import (
+    Group,
+    Positions,
+    as_positions,
+    by_id,
+    check_classes,
+    draw,
+    sort_out,
+)
 from fewlabels.data.image_set import NO_LABEL, ImageSet, Part
 from fewlabels.errors import DataError, RunError
 from fewlabels.randomness import numpy_generator
@@ -31,10 +39,13 @@ class SplitConfig:
             where that is not what is meant: "counts:50/25/25", "percent:60/20/20". Training and
             validation get at least 1; the test may be 0.
         seed: of the draw.
+        least_per_class: labels that each class needs; with 1, a class may be missing from
+            validation and test, and where there are too few for all parts, training gets all.
     """
 
     shares: str = "60/20/20"
     seed: int = 0
+    least_per_class: Literal[1, 2] = 2
 
     @field_validator("shares")
     @classmethod
@@ -191,7 +202,7 @@ def make_split(data: ImageSet, config: SplitConfig) -> Split:
     """
     shares = _parse_shares(config.shares)
     stock = sort_out(data)
-    check_classes(data, stock)
+    check_classes(data, stock, config.least_per_class)
     wanted = {"train": shares.train, "validation": shares.validation, "test": shares.test}
     if len(stock.test):
         held_back = wanted.pop("test")
@@ -202,7 +213,10 @@ def make_split(data: ImageSet, config: SplitConfig) -> Split:
         asked = {"validation": wanted.pop("validation")}
         parts |= draw(data, stock.validation, asked, shares.percent, rng)
     wanted = {part: amount for part, amount in wanted.items() if amount}
-    parts |= draw(data, stock.pool, wanted, shares.percent, rng)
+    if shares.percent and config.least_per_class == 1 and _too_few(stock.pool, len(wanted)):
+        parts["train"] = [position for group in stock.pool for position in group.members]
+    else:
+        parts |= draw(data, stock.pool, wanted, shares.percent, rng)
     test = stock.test if len(stock.test) else as_positions(parts["test"])
     near_test = np.isin(stock.group_of, stock.group_of[test]) | stock.near_official_test
     near_test[test] = False
@@ -213,6 +227,11 @@ def make_split(data: ImageSet, config: SplitConfig) -> Split:
         unused=by_id(data, parts["unused"]),
         excluded=by_id(data, np.flatnonzero(near_test)),
     )
+
+
+def _too_few(groups: list[Group], num_parts: int) -> bool:
+    """Whether some part would get nothing once each class has one image to train on."""
+    return len(groups) < len({group.label for group in groups}) + num_parts - 1
 
 
 @plain_dataclass(frozen=True)

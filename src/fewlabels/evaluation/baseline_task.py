@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -66,8 +66,8 @@ class BaselineTask:
         return mean, float(np.sqrt(squares.mean())) or 1.0
 
     @cached_property
-    def components(self) -> Callable[[Pixels], Pixels]:
-        """Pixels (N, D) to float32 (N, P): PCA of up to 10,000 images of the pool, P up to 50."""
+    def principal_axes(self) -> tuple[Pixels, Pixels]:
+        """Mean (D,) and axes (P, D) of up to 10,000 images of the pool, float32, P up to 50."""
         rng = numpy_generator(self.seed, "baselines", "pool")
         count = len(self._pool_images)
         chosen = np.sort(rng.permutation(count)[:MAX_POOL_IMAGES])
@@ -77,11 +77,29 @@ class BaselineTask:
             svd_solver="randomized",
             random_state=derive_seed(self.seed, "baselines", "pca") % 2**32,
         ).fit(pool)
+        return pca.mean_.astype(np.float32), pca.components_.astype(np.float32)
 
-        def project(pixels: Pixels) -> Pixels:
-            return np.asarray(pca.transform(pixels), dtype=np.float32)
+    def components(self, pixels: Pixels) -> Pixels:
+        """Pixels (N, D) to their principal components, float32 (N, P)."""
+        mean, axes = self.principal_axes
+        return np.asarray((pixels - mean) @ axes.T, dtype=np.float32)
 
-        return project
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that a baseline needs to be fitted again; from `restored`, the same task."""
+        found: dict[str, npt.NDArray[Any]] = {"pixels": self.pixels, "labels": self.labels}
+        if "principal_axes" in vars(self):
+            found["mean"], found["axes"] = self.principal_axes
+        return found
+
+    @classmethod
+    def restored(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> BaselineTask:
+        """A task from what `arrays` gave."""
+        task = cls.__new__(cls)
+        task.pixels, task.labels = arrays["pixels"], arrays["labels"]
+        task.num_given, task.seed, task._pool_images = len(task.labels), 0, task.pixels[:0]
+        if "axes" in arrays:
+            task.principal_axes = arrays["mean"], arrays["axes"]
+        return task
 
 
 def flatten(images: Images) -> Pixels:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
@@ -34,7 +36,9 @@ from fewlabels.evaluation.baseline_task import (
 from fewlabels.evaluation.metrics import wilson_interval
 from fewlabels.lookup import find
 
-Predictor = Callable[[Pixels], Labels]
+Scores = npt.NDArray[np.float64]
+Predictor = Callable[[Pixels], Scores]
+"""From pixels (N, D) to a share for each class that has labels, (N, classes), rows sum to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,26 +80,52 @@ class FittedBaseline:
     Attributes:
         name: its key in `BASELINES`.
         predictor: from pixels as `flatten` makes them.
-        num_labels: labels that it was fitted on.
-        note: what was left out to keep it cheap.
+        task: what it was fitted on.
     """
 
     name: str
     predictor: Predictor
-    num_labels: int
-    note: str
+    task: BaselineTask
+
+    @property
+    def num_labels(self) -> int:
+        """Labels that it was fitted on."""
+        return len(self.task.labels)
+
+    @property
+    def note(self) -> str:
+        """What was left out to keep it cheap."""
+        reduced = self.num_labels < self.task.num_given
+        note = f"fitted on {self.num_labels:,} of {self.task.num_given:,} labels"
+        return note if reduced else ""
 
     def predict(self, images: Images) -> Labels:
         """Classes of uint8 or float32 images (N, C, H, W), int64 (N,)."""
+        return np.asarray(self._classes[self._scores(images).argmax(axis=1)])
+
+    def predict_probabilities(self, images: Images, num_classes: int) -> Scores:
+        """Shares of all classes, float64 (N, K); those of support vector machines only rank."""
+        shares = np.zeros((len(images), num_classes))
+        shares[:, self._classes] = self._scores(images)
+        return shares
+
+    @property
+    def _classes(self) -> Labels:
+        return np.unique(self.task.labels)
+
+    def _scores(self, images: Images) -> Scores:
         pixels = flatten(images)
+        if not len(pixels):
+            return np.zeros((0, len(self._classes)))
         with _quiet():
-            return self.predictor(pixels) if len(pixels) else np.zeros(0, dtype=np.int64)
+            scores = self.predictor(pixels).astype(np.float64)
+        return np.asarray(scores / scores.sum(axis=1, keepdims=True))
 
 
 def majority_class(task: BaselineTask) -> Predictor:
     """Always the commonest label; the first of several."""
-    commonest = np.bincount(task.labels).argmax()
-    return lambda pixels: np.full(len(pixels), commonest, dtype=np.int64)
+    counts = np.unique(task.labels, return_counts=True)[1]
+    return lambda pixels: np.tile(counts / counts.sum(), (len(pixels), 1))
 
 
 def nearest_neighbour(task: BaselineTask) -> Predictor:
@@ -154,8 +184,21 @@ def fit_baseline(
         UnknownNameError: `name` is not in `BASELINES`.
         DataError: no labels.
     """
-    find(BASELINES, name, "baseline")
-    return _fit(name, BaselineTask(images, labels, pool_images, seed))
+    return fit_to(BaselineTask(images, labels, pool_images, seed), name)
+
+
+def fit_to(task: BaselineTask, name: str) -> FittedBaseline:
+    """Fit one baseline to a task.
+
+    Raises:
+        UnknownNameError: `name` is not in `BASELINES`.
+    """
+    fit = find(BASELINES, name, "baseline")
+    # One class leaves nothing to separate, and scikit-learn refuses it.
+    single_class = len(np.unique(task.labels)) == 1
+    with _quiet():
+        predictor = majority_class(task) if single_class else fit(task)
+    return FittedBaseline(name, predictor, task)
 
 
 def run_baselines(
@@ -189,7 +232,7 @@ def run_baselines(
     results = []
     for name in BASELINES:
         start = time.perf_counter()
-        fitted = _fit(name, task)
+        fitted = fit_to(task, name)
         num_correct = int(np.sum(fitted.predict(evaluation_images) == evaluation_labels))
         results.append(
             BaselineResult(
@@ -205,17 +248,6 @@ def run_baselines(
     return results
 
 
-def _fit(name: str, task: BaselineTask) -> FittedBaseline:
-    # One class leaves nothing to separate, and scikit-learn refuses it.
-    single_class = len(np.unique(task.labels)) == 1
-    with _quiet():
-        predictor = majority_class(task) if single_class else BASELINES[name](task)
-    num_labels = len(task.labels)
-    reduced = num_labels < task.num_given
-    note = f"fitted on {num_labels:,} of {task.num_given:,} labels" if reduced else ""
-    return FittedBaseline(name, predictor, num_labels, note)
-
-
 def _logistic_regression(task: BaselineTask, prepare: Callable[[Pixels], Pixels]) -> Predictor:
     # Inputs have length 1 on average, so one C suits 64 pixels and 3,000.
     model = LogisticRegression(C=10, max_iter=500)
@@ -223,10 +255,22 @@ def _logistic_regression(task: BaselineTask, prepare: Callable[[Pixels], Pixels]
 
 
 def _predictor(model: Any, prepare: Callable[[Pixels], Pixels] = np.asarray) -> Predictor:
-    def predict(pixels: Pixels) -> Labels:
+    def shares(pixels: Pixels) -> Scores:
+        ready = prepare(pixels)
+        if hasattr(model, "predict_proba"):
+            return np.asarray(model.predict_proba(ready))
+        margins = model.decision_function(ready)
+        if margins.ndim == 1:  # of two classes, the margin of the second
+            margins = np.stack([-margins, margins], axis=1)
+        # Votes between pairs of classes decide, which the margins do not always agree with.
+        decided = np.searchsorted(model.classes_, model.predict(ready))
+        margins[np.arange(len(margins)), decided] = margins.max(axis=1) + 1e-3
+        return np.asarray(softmax(margins, axis=1))
+
+    def predict(pixels: Pixels) -> Scores:
         # In pieces, as a kernel over all images at once could fill the memory.
         pieces = range(0, len(pixels), CHUNK)
-        return np.concatenate([model.predict(prepare(pixels[i : i + CHUNK])) for i in pieces])
+        return np.concatenate([shares(pixels[i : i + CHUNK]) for i in pieces])
 
     return predict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +18,9 @@ from fewlabels.contracts import Batch, Encoder, Objective, StepResult
 class AutoencoderConfig:
     """Settings of the autoencoder; with masking or noise it is a denoising autoencoder."""
 
+    num_views: ClassVar[int] = 1
+    draws: ClassVar[bool] = True
+
     name: Literal["autoencoder"] = "autoencoder"
     loss: Literal["l1", "l2"] = "l2"
     # What the decoder ends in; "sigmoid" keeps pixels in [0, 1], "linear" is PCA's setting.
@@ -32,8 +35,11 @@ class AutoencoderConfig:
     # Whether the encoder sees augmented images while it learns to draw.
     augmented: bool = True
 
-    def build(self, encoder: Encoder, decoder: nn.Module) -> Autoencoder:
-        """The objective over an encoder and a decoder."""
+    def build(self, encoder: Encoder, network: Any, generator: torch.Generator) -> Autoencoder:
+        """The objective over an encoder and the decoder that its settings mirror it by."""
+        decoder: nn.Module = network.build_decoder(
+            encoder.image_shape, encoder.num_features, self.output, generator
+        )
         return Autoencoder(self, encoder, decoder)
 
 

@@ -10,24 +10,27 @@ SMALL_VALIDATION = 100
 
 
 def verdict(result: Result) -> str:
-    """Did pretraining help here? One honest sentence."""
-    transfers = _rows(result, "transfer")
+    """Did the unlabelled images help here? One honest sentence."""
+    joint, transfers = _rows(result, "semisupervised"), _rows(result, "transfer")
     scratch = _rows(result, "scratch")
-    if not transfers or not scratch:
-        return "No pretraining was asked for, so there is nothing to compare with scratch."
-    best = max(transfers, key=_accuracy)
+    if not (joint or transfers) or not scratch:
+        return "There is no comparison of learning from all images with learning from labels alone."
+    # What the run is about comes first: unlabelled images in the training, else before it.
+    rows, name = (joint, "Unlabelled images") if joint else (transfers, "Pretraining")
+    best = max(rows, key=_accuracy)
     gain = 100 * (best["val_accuracy"] - scratch[0]["val_accuracy"])
     n = best["n"]
     # The interval of one accuracy is a rough, careful yardstick for a paired difference.
     wide = 100 * (best["val_interval"][1] - best["val_interval"][0]) / 2
-    size = f"{abs(gain):.1f} points on {n} validation images"
+    size = f"{abs(gain):.1f} points on {n} held-out images"
     if abs(gain) < 0.05:
-        return f"Pretraining made no difference here: {n} validation images see none."
+        return f"{name} made no difference here: {n} held-out images see none."
     direction = "helped" if gain > 0 else "hurt"
     if abs(gain) > wide:
-        return f"Pretraining {direction} here, by {size}."
+        return f"{name} {direction} here, by {size}."
+    seems = "seem" if joint else "seems"
     return (
-        f"Pretraining seems to have {direction}, by {size}, but so few images cannot tell such a "
+        f"{name} {seems} to have {direction}, by {size}, but so few images cannot tell such a "
         f"difference from chance (each accuracy is uncertain by about ±{wide:.0f} points)."
     )
 
@@ -60,7 +63,7 @@ def _baseline_wins(result: Result) -> str | None:
     if not baselines:
         return None
     best = max(baselines, key=_accuracy)
-    if best["val_accuracy"] < result["val_accuracy"]:
+    if best["val_accuracy"] < result["val_accuracy"] or best["name"] == result.get("chosen"):
         return None
     return (
         f"The baseline {best['name'].replace('_', ' ')} does as well or better on validation "
@@ -70,6 +73,11 @@ def _baseline_wins(result: Result) -> str | None:
 
 
 def _small_validation(result: Result) -> str | None:
+    if result["validation"] is None:
+        return (
+            "With one label in a class nothing can be held out, so nobody knows how good this is. "
+            "Label one more image of each class: then the report can say."
+        )
     n = result["validation"]["num_images"]
     if n >= SMALL_VALIDATION:
         return None
@@ -94,7 +102,7 @@ def _worse_than_pca(result: Result) -> str | None:
 
 def _overconfident(result: Result) -> str | None:
     shown = result["test"] or result["validation"]
-    if shown["calibration_error"] < 0.1:
+    if not shown or shown["calibration_error"] < 0.1:
         return None
     return (
         f"The probabilities are off by {shown['calibration_error']:.0%} on average. Rank by them, "
@@ -104,6 +112,8 @@ def _overconfident(result: Result) -> str | None:
 
 def _weakest(result: Result) -> str | None:
     shown = result["test"] or result["validation"]
+    if not shown:
+        return None
     known = [
         (r, n) for r, n in zip(shown["recall"], shown["class_names"], strict=True) if r is not None
     ]

@@ -68,7 +68,7 @@ def _environment() -> Environment:
 def _content(run_folder: Path, result: Result) -> dict[str, Any]:
     arrays_file = run_folder / "report_data.safetensors"
     arrays = load_file(arrays_file) if arrays_file.is_file() else {}
-    shown = result["test"] or result["validation"]
+    shown = result["test"] or result["validation"]  # None where nothing could be held out
     names: Sequence[str] = result["data"]["class_names"]
     return {
         "result": result,
@@ -81,9 +81,10 @@ def _content(run_folder: Path, result: Result) -> dict[str, Any]:
         "reconstructions": _reconstructions(arrays),
         "map": _map(arrays, len(names)),
         "legend": list(zip(names, class_colours(len(names)), strict=True)),
-        "confusion": _confusion(shown, names),
+        "confusion": _confusion(shown, names) if shown else None,
         "mistakes": _mistakes(arrays, names),
-        "reliability": Markup(reliability_diagram(shown["reliability"])),
+        "reliability": Markup(reliability_diagram(shown["reliability"])) if shown else None,
+        "pseudo_labels": _pseudo_labels(result, names),
         "settings": _settings_text(run_folder),
         "facts": _read_json(run_folder / "environment.json") or {},
         "seal": _read_json(run_folder / "seal.json") or {"openings": []},
@@ -93,6 +94,22 @@ def _content(run_folder: Path, result: Result) -> dict[str, Any]:
 def _comparison_rows(result: Result) -> list[Result]:
     rows = sorted(result["comparison"], key=lambda row: -row["val_accuracy"])
     return [{**row, "chosen": row["name"] == result["chosen"]} for row in rows]
+
+
+def _pseudo_labels(result: Result, names: Sequence[str]) -> list[Result] | None:
+    """What unlabelled images were taken for, with the precision on validation where measured."""
+    rows = result.get("pseudo_labels")
+    if not rows:
+        return None
+    return [
+        {
+            **row,
+            "name": name,
+            "share": row["used"] / max(1, row["guessed"]),
+            "precision": row["right"] / row["judged"] if row["judged"] else None,
+        }
+        for row, name in zip(rows, names, strict=True)
+    ]
 
 
 def _curves(run_folder: Path, result: Result) -> list[dict[str, Any]]:

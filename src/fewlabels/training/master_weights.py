@@ -70,11 +70,15 @@ class MasterWeights:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Within a block inside of `lowered`, the objective holds the masters again."""
+        """Within a block inside of `lowered`, the objective holds the masters again.
+
+        At its end they are rounded into the bfloat16 weights anew.
+        """
         self._hold({weight: master.data for weight, master in self._masters.items()})
         try:
             yield
         finally:
+            self.spread()
             self._hold(self._low)
 
     def take_gradients(self) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fewlabels.contracts import Objective, StepResult
-from fewlabels.data.batches import Batches
+from fewlabels.data.batches import BatchSource
 from fewlabels.errors import NonFiniteLossError
 from fewlabels.progress import Progress, progress_bar
 from fewlabels.randomness import derive_seed
@@ -54,6 +54,7 @@ class PhaseResult:
             last; the weights are those of its end.
         seconds: time spent, over all resumes.
         history: one row per epoch.
+        stopped: whether it ended because the time was over.
     """
 
     epochs: int = 0
@@ -61,6 +62,7 @@ class PhaseResult:
     best_epoch: int = -1
     seconds: float = 0.0
     history: History = field(default_factory=list)
+    stopped: bool = False
 
 
 class Trainer:
@@ -95,10 +97,11 @@ class Trainer:
     def run(
         self,
         objective: Objective,
-        batches: Batches,
+        batches: BatchSource,
         *,
         validate: Validate | None = None,
         stop_after: int | None = None,
+        out_of_time: Callable[[], bool] | None = None,
     ) -> PhaseResult:
         """Train until the epochs are over or patience runs out; the objective is left in eval mode.
 
@@ -108,6 +111,7 @@ class Trainer:
             validate: called after each epoch; returns at least "val_loss".
             stop_after: end after this many epochs with the schedule of the full length, to repeat a
                 phase at the length that validation chose.
+            out_of_time: asked after each epoch; the training ends where it says so.
 
         Raises:
             NonFiniteLossError: the loss was infinite or not a number. On a CPU the weights are
@@ -131,8 +135,11 @@ class Trainer:
             torch.random.fork_rng(devices=_cuda_devices(self.compute)),
             progress_bar(self.name.replace("_", " "), remaining * batches.num_batches) as progress,
         ):
-            while result.epochs < num_epochs and not stopping.should_stop:
+            while not (result.stopped or result.epochs >= num_epochs or stopping.should_stop):
                 started = time.perf_counter()
+                _seed_dropout(self.compute, derive_seed(self.seed, "dropout", result.epochs))
+                objective.train()
+                objective.before_epoch(result.epochs, full_length)
                 with weights.lowered():
                     row = self._train_epoch(
                         objective, optimisers, weights, batches, result, progress
@@ -149,6 +156,9 @@ class Trainer:
                 if time.perf_counter() - last_saved >= self.config.checkpoint_seconds:
                     self._save(objective, optimisers, stopping, result, best)
                     last_saved = time.perf_counter()
+                if out_of_time is not None and out_of_time():
+                    result.stopped = True
+                    break
         if best:
             objective.load_state_dict(best)
         result.best_epoch = stopping.best_epoch if best else result.epochs - 1
@@ -161,16 +171,13 @@ class Trainer:
         objective: Objective,
         optimisers: Mapping[str, torch.optim.Optimizer],
         weights: MasterWeights,
-        batches: Batches,
+        batches: BatchSource,
         result: PhaseResult,
         progress: Progress,
     ) -> dict[str, float | int | str]:
         epoch, started = result.epochs, time.perf_counter()
         full_length = length(self.config, batches.num_batches)
-        _seed_dropout(self.compute, derive_seed(self.seed, "dropout", epoch))
         losses = [float(row.get("val_loss", row["train_loss"])) for row in result.history]
-        objective.train()
-        objective.before_epoch(epoch, full_length)
         sums: dict[str, Tensor] = {}
         learning_rate = 0.0
         for position, batch in enumerate(batches.epoch(epoch)):
@@ -191,7 +198,7 @@ class Trainer:
                 objective.after_step(result.steps)
             result.steps += 1
             for name, logged in {"train_loss": step.loss.detach(), **step.logs}.items():
-                sums[name] = sums.get(name, 0) + logged * len(batch.images)
+                sums[name] = sums.get(name, 0) + logged * batch.size
             progress.advance()
         averages = {name: float(total) / batches.num_images for name, total in sums.items()}
         speed = batches.num_images / (time.perf_counter() - started)
@@ -230,7 +237,6 @@ class Trainer:
             optimiser.zero_grad(set_to_none=True)
         if self.config.max_norm > 0:
             limit_norms(weights.parameters(), self.config.max_norm)
-        weights.spread()
 
     def _finite(
         self, loss: Tensor, images: Tensor, epoch: int, step: int, learning_rate: float

@@ -34,7 +34,7 @@ from fewlabels.networks.classifier import Classifier
 from fewlabels.progress import say
 from fewlabels.randomness import generator
 from fewlabels.training.device import PRECISIONS, Compute, environment
-from fewlabels.workflows.phases import Context, image_shape
+from fewlabels.workflows.phases import Context
 from fewlabels.workflows.settings import load_settings
 
 WIDTHS = (784, 1000, 500, 250, 500, 1000, 784)
@@ -162,10 +162,7 @@ def pretraining_speed(context: Context, ceiling: Ceiling) -> Speed:
     images = _noise_images(NUM_IMAGES, 1, 28)
     settings = context.settings
     encoder = context.new_encoder(images, "bench")
-    decoder = settings.network.build_decoder(
-        image_shape(images), encoder.num_features, "sigmoid", generator(0, "bench")
-    )
-    objective = settings.pretext.build(encoder, decoder)
+    objective = settings.pretext.build(encoder, settings.network, generator(0, "bench"))
     selection = Selection(images, np.arange(len(images)))
     batches = context.batches(selection, None, BATCH_SIZE, "bench", augmented=False)
     with FlopCounterMode(display=False) as counter:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fewlabels.evaluation.baselines import BaselineResult
 from fewlabels.evaluation.metrics import Evaluation, wilson_interval
-from fewlabels.networks.classifier import Classifier
-from fewlabels.training.trainer import PhaseResult
+from fewlabels.workflows.methods import Method
+from fewlabels.workflows.phases import Trained
 
 
 @dataclass(frozen=True)
@@ -19,20 +20,27 @@ class Candidate:
     """A trained network and how it does on validation.
 
     Attributes:
-        name: of its training phase.
-        strategy: transfer strategy; None where it started from scratch.
-        classifier: the network.
-        phase: the training's course.
+        method: how it was trained.
+        trained: the network and its training's course.
         probabilities: float (N, K) on the validation images.
         evaluation: on validation.
+        seconds: of training, over all turns.
     """
 
-    name: str
-    strategy: str | None
-    classifier: Classifier
-    phase: PhaseResult
+    method: Method
+    trained: Trained
     probabilities: npt.NDArray[Any]
     evaluation: Evaluation
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """Of the method."""
+        return self.method.name
+
+    def correct(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of the judged images it got right, bool (N,)."""
+        return np.asarray(self.probabilities.argmax(axis=1) == labels)
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
@@ -40,8 +48,12 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda c: (c.evaluation.accuracy, -c.evaluation.log_loss))
 
 
+Entry = Candidate | BaselineResult
+
+
 def comparison_row(entry: Candidate | BaselineResult) -> dict[str, Any]:
     """One row of ``comparison`` in ``result.json``."""
+    kind: str
     if isinstance(entry, BaselineResult):
         accuracy, n, seconds = entry.accuracy, entry.n, entry.seconds
         interval = wilson_interval(entry.num_correct, entry.n)
@@ -50,10 +62,10 @@ def comparison_row(entry: Candidate | BaselineResult) -> dict[str, Any]:
         accuracy, n, seconds = (
             entry.evaluation.accuracy,
             entry.evaluation.num_images,
-            entry.phase.seconds,
+            entry.seconds,
         )
         interval = entry.evaluation.interval
-        kind = "transfer" if entry.strategy else "scratch"
+        kind = entry.method.kind
     return {
         "name": entry.name,
         "kind": kind,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,22 @@ import fewlabels
 from fewlabels.data.image_set import ImageSet
 from fewlabels.data.memory import let_go
 from fewlabels.data.selection import Selection
-from fewlabels.errors import RunError, StorageError
+from fewlabels.errors import ConfigError, RunError, StorageError
 from fewlabels.evaluation.baselines import BaselineResult, run_baselines
 from fewlabels.evaluation.metrics import evaluate
 from fewlabels.evaluation.sealed_test import write_seal
 from fewlabels.files import write_json
-from fewlabels.networks.classifier import Classifier, is_fully_connected, num_parameters
 from fewlabels.progress import say
 from fewlabels.report.report import write_report
 from fewlabels.runs.run_folder import RunFolder, new_run, open_run, read_json
 from fewlabels.training.device import environment
 from fewlabels.training.trainer import History, PhaseResult
+from fewlabels.workflows.auto import choose_automatically
 from fewlabels.workflows.candidates import Candidate, best, comparison_row
+from fewlabels.workflows.methods import Method, Pretraining, methods, train
 from fewlabels.workflows.model import Model, save_model
-from fewlabels.workflows.phases import Context, Pretrained, pretrain, train_classifier
+from fewlabels.workflows.outcome import Outcome
+from fewlabels.workflows.phases import Context, Trained
 from fewlabels.workflows.pictures import pretraining_facts, save_pictures
 from fewlabels.workflows.prepare import Prepared, prepare
 from fewlabels.workflows.settings import Settings, build_settings
@@ -51,6 +52,11 @@ def fit(settings: Settings, runs: Path, *, open_test_set: bool = False) -> dict[
     Raises:
         FewlabelsError: bad data, settings or disk; a started run can be resumed.
     """
+    if settings.auto.time_budget != "auto" and not settings.auto.enabled:
+        raise ConfigError(
+            "Only the recipe that chooses for itself watches the clock: a time budget goes with "
+            "--recipe auto. For other recipes set joint_training.max_steps or training.max_steps."
+        )
     prepared, data = prepare(settings)
     folder = new_run(runs, Path(settings.data.source).stem, datetime.now())
     folder.write_config(settings.to_values())
@@ -140,68 +146,103 @@ def complete(
     history = RunHistory(folder)
     context = Context.of(settings, checkpoint=folder.checkpoint, on_history=history.update)
     pool = Selection(prepared.data.images, prepared.split.pretraining(len(prepared.data)))
-    baselines = _baselines(folder, context, prepared, pool)
-    candidates, pretrained = _candidates(context, prepared, pool)
-    chosen = best(candidates)
-    say(f"Chosen on validation: {chosen.name} ({chosen.evaluation.accuracy:.1%}).")
-    final, refit_phase = _refit(context, prepared, pool, chosen, pretrained)
-    model = Model(final, settings.network, prepared.data.image_shape, prepared.data.class_names)
-    save_model(folder.model, model, {"recipe": settings.run.recipe})
-    reference = pretraining_facts(context, pretrained, pool) if pretrained else None
-    map_method = save_pictures(folder, context, prepared, pretrained, chosen, reference)
-    phases = {candidate.name: candidate.phase for candidate in candidates}
-    if pretrained is not None:
-        phases["pretrain"] = pretrained.phase
-    phases["refit"] = refit_phase
+    if settings.auto.enabled:
+        outcome = choose_automatically(folder, context, prepared, pool)
+    else:
+        outcome = try_all(folder, context, prepared, pool)
+    save_model(folder.model, outcome.model, {"recipe": settings.run.recipe})
+    pretrained = outcome.pretrained
+    draws = pretrained is not None and settings.pretext.draws
+    reference = pretraining_facts(context, pretrained, pool) if pretrained and draws else None
+    map_method = save_pictures(folder, context, prepared, outcome, reference)
     result = {
         "run": str(folder.path),
         "version": fewlabels.__version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - started,
         "recipe": settings.run.recipe,
-        "phases": [_phase_row(name, phase) for name, phase in phases.items()],
-        "comparison": [
-            *(comparison_row(baseline) for baseline in baselines),
-            *(comparison_row(candidate) for candidate in candidates),
-        ],
+        "phases": [_phase_row(name, phase) for name, phase in outcome.phases.items()],
+        "comparison": outcome.comparison,
         "pretraining": reference.facts(settings, len(pool)) if reference else None,
         "map_method": map_method,
-        **_chosen_facts(chosen),
-        **_made_of(context, prepared, final),
+        **_chosen_facts(outcome),
+        **_made_of(context, prepared, outcome),
     }
     write_json(folder.result, result)
     if open_test_set and len(prepared.split.test):
-        return open_test(folder, model, data, prepared, context.compute)
+        return open_test(folder, outcome.model, data, prepared, context.compute)
     write_report(folder.path)
     return result
 
 
-def _chosen_facts(chosen: Candidate) -> dict[str, Any]:
+def try_all(folder: RunFolder, context: Context, prepared: Prepared, pool: Selection) -> Outcome:
+    """Train whatever the settings name, choose on validation, and refit on all labels."""
+    settings, data = context.settings, prepared.data
+    baselines = _baselines(folder, context, prepared, pool)
+    pretraining = Pretraining(context, pool)
+    num_unlabelled = len(pool) - len(prepared.training.labels) - len(prepared.validation.labels)
+    candidates = [
+        _candidate(context, prepared, pool, method, pretraining)
+        for method in methods(settings, num_unlabelled)
+    ]
+    chosen = best(candidates)
+    say(f"Chosen on validation: {chosen.name} ({chosen.evaluation.accuracy:.1%}).")
+    refit = _refit(context, prepared, pool, chosen, pretraining)
+    phases = {candidate.name: candidate.trained.phase for candidate in candidates}
+    if pretraining.done is not None:
+        phases["pretrain"] = pretraining.done.phase
+    phases["refit"] = refit.phase
+    policy, _ = context.policy(data.image_shape)
+    return Outcome(
+        model=Model(refit.classifier, settings.network, data.image_shape, data.class_names),
+        chosen=chosen.name,
+        chosen_epochs=chosen.trained.phase.best_epoch + 1,
+        comparison=[*map(comparison_row, baselines), *map(comparison_row, candidates)],
+        judged_by="validation",
+        judged=prepared.validation,
+        probabilities=chosen.probabilities,
+        evaluation=chosen.evaluation,
+        encoder=(chosen.trained.classifier.encoder, chosen.name),
+        pretrained=pretraining.done,
+        phases=phases,
+        pseudo_labels=_pseudo_labels(candidates),
+        decisions=[
+            f"Augmentation policy: {policy} (asked for: {settings.augment_policy}).",
+        ],
+    )
+
+
+def _pseudo_labels(candidates: list[Candidate]) -> list[dict[str, Any]] | None:
+    """Those of the semi-supervised candidate, which validation has not been learnt by."""
+    found = [one.trained.pseudo_labels for one in candidates if one.trained.pseudo_labels]
+    return found[-1] if found else None
+
+
+def _chosen_facts(outcome: Outcome) -> dict[str, Any]:
+    evaluation = outcome.evaluation
     return {
-        "chosen": chosen.name,
-        "chosen_epochs": chosen.phase.best_epoch + 1,
-        "val_accuracy": chosen.evaluation.accuracy,
-        "val_interval": list(chosen.evaluation.interval),
-        "validation": chosen.evaluation.to_dict(),
+        "chosen": outcome.chosen,
+        "chosen_epochs": outcome.chosen_epochs,
+        "judged_by": outcome.judged_by,
+        "val_accuracy": evaluation.accuracy if evaluation else None,
+        "val_interval": list(evaluation.interval) if evaluation else None,
+        "validation": evaluation.to_dict() if evaluation else None,
+        "pseudo_labels": outcome.pseudo_labels,
         "test_accuracy": None,
         "test": None,
     }
 
 
-def _made_of(context: Context, prepared: Prepared, final: Classifier) -> dict[str, Any]:
+def _made_of(context: Context, prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
     problems = prepared.data.problems
     return {
         "data": _data_facts(prepared),
-        "network": {
-            "name": context.settings.network.name,
-            "num_parameters": num_parameters(final),
-            "fully_connected_only": is_fully_connected(final),
-        },
+        "network": outcome.model.facts(),
         "compute": {
             "device": str(context.compute.device),
             "precision": context.compute.precision,
         },
-        "decisions": _decisions(context, prepared),
+        "decisions": [*_decisions(context, prepared), *outcome.decisions],
         "warnings": [],
         "problems": [vars(problem) for problem in problems[:50]],
         "num_problems": len(problems),
@@ -242,46 +283,25 @@ def _baselines(
     return results
 
 
-def _candidates(
-    context: Context, prepared: Prepared, pool: Selection
-) -> tuple[list[Candidate], Pretrained | None]:
-    say("The network from scratch, on the labels alone …")
-    candidates = [_candidate(context, prepared, pool, "scratch", None, None)]
-    strategies: Sequence[str] = context.settings.transfer.strategies
-    if not strategies:
-        return candidates, None
-    say(f"Pretraining on {len(pool):,} images without labels …")
-    pretrained = pretrain(context, pool)
-    for strategy in strategies:
-        say(f"Transfer of the pretrained encoder: {strategy} …")
-        name = f"transfer_{strategy}"
-        candidates.append(_candidate(context, prepared, pool, name, pretrained, strategy))
-    return candidates, pretrained
-
-
 def _candidate(
-    context: Context,
-    prepared: Prepared,
-    pool: Selection,
-    name: str,
-    pretrained: Pretrained | None,
-    strategy: str | None,
+    context: Context, prepared: Prepared, pool: Selection, method: Method, pretraining: Pretraining
 ) -> Candidate:
-    trained = train_classifier(
+    say(f"{method.title} …")
+    trained = train(
         context,
-        name,
+        method,
+        method.name,
         prepared.training,
         prepared.validation,
         prepared.data.num_classes,
-        encoder_state=pretrained.encoder.state_dict() if pretrained else None,
-        strategy=strategy,
-        statistics_from=pool,
+        pool=pool,
+        encoder_state=pretraining.encoder_state,
     )
     validation = prepared.validation
     model = Model(trained.classifier, context.settings.network, prepared.data.image_shape, ())
     probabilities = model.predict(validation.images, context.compute)
     evaluation = evaluate(probabilities, validation.labels, prepared.data.class_names)
-    return Candidate(name, strategy, trained.classifier, trained.phase, probabilities, evaluation)
+    return Candidate(method, trained, probabilities, evaluation, trained.phase.seconds)
 
 
 def _refit(
@@ -289,21 +309,20 @@ def _refit(
     prepared: Prepared,
     pool: Selection,
     chosen: Candidate,
-    pretrained: Pretrained | None,
-) -> tuple[Classifier, PhaseResult]:
+    pretraining: Pretraining,
+) -> Trained:
     say("Refit of the chosen one on training and validation labels together …")
-    trained = train_classifier(
+    return train(
         context,
+        chosen.method,
         "refit",
         prepared.training + prepared.validation,
         None,
         prepared.data.num_classes,
-        encoder_state=pretrained.encoder.state_dict() if pretrained and chosen.strategy else None,
-        strategy=chosen.strategy,
-        statistics_from=pool,
-        stop_after=chosen.phase.best_epoch + 1,
+        pool=pool,
+        encoder_state=pretraining.encoder_state,
+        stop_after=chosen.trained.phase.best_epoch + 1,
     )
-    return trained.classifier, trained.phase
 
 
 def _data_facts(prepared: Prepared) -> dict[str, Any]:
@@ -333,11 +352,9 @@ def _phase_row(name: str, phase: PhaseResult) -> dict[str, Any]:
 
 def _decisions(context: Context, prepared: Prepared) -> list[str]:
     settings, compute = context.settings, context.compute
-    policy, _ = context.policy(prepared.data.image_shape)
     sentences = [
         f"Computed on {compute.device} in {compute.precision} precision "
         f"(asked for: {settings.run.device}, {settings.run.precision}).",
-        f"Augmentation policy: {policy} (asked for: {settings.augment_policy}).",
     ]
     if prepared.counts()["held_back"]:
         sentences.append(

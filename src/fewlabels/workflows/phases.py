@@ -11,12 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels.augment.mixing import mix
-from fewlabels.augment.policies import Policy, augment, is_identity, resolve, resolve_name
-from fewlabels.blocks.losses import balanced_weights, classification_loss
+from fewlabels.augment.policies import (
+    Policy,
+    augment,
+    is_identity,
+    resolve,
+    resolve_name,
+    view_name,
+)
+from fewlabels.blocks.losses import ClassificationConfig, balanced_weights, classification_loss
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.contracts import Encoder, ImageShape, Objective
 from fewlabels.data.batches import (
@@ -27,11 +34,14 @@ from fewlabels.data.batches import (
     channel_statistics,
     to_float,
 )
+from fewlabels.data.pairs import PairedBatches
 from fewlabels.data.selection import Images, select
 from fewlabels.errors import ConfigError
 from fewlabels.lookup import find
 from fewlabels.networks.classifier import Classifier
 from fewlabels.randomness import derive_seed, generator, numpy_generator
+from fewlabels.semisupervised.objective import SemiSupervised, Task
+from fewlabels.semisupervised.pool import probabilities
 from fewlabels.training.device import Compute, choose
 from fewlabels.training.trainer import History, PhaseResult, Trainer
 from fewlabels.transfer import STRATEGIES
@@ -122,6 +132,15 @@ class Context:
         _, policy = self.policy(image_shape(images))
         return None if is_identity(policy) else partial(augment, policy=policy)
 
+    def view(self, view: str, images: Images) -> Augmentation | None:
+        """The augmentation of the "usual", "weak" or "strong" view in joint training."""
+        shape = image_shape(images)
+        name = getattr(self.settings.unlabelled, view, "auto")
+        if name == "auto":
+            name = view_name(view, self.settings.augment_policy, shape)
+        policy = resolve(name, self.settings.augment, shape)
+        return None if is_identity(policy) else partial(augment, policy=policy)
+
     def mix(self, images: Images) -> Mix | None:
         """How images are mixed with each other in training with labels; None for not at all."""
         _, policy = self.policy(image_shape(images))
@@ -176,27 +195,48 @@ def pretrain(context: Context, images: Images) -> Pretrained:
     """
     settings = context.settings
     encoder = context.new_encoder(images, "pretrain")
-    decoder: nn.Module = settings.network.build_decoder(
-        image_shape(images),
-        encoder.num_features,
-        settings.pretext.output,
-        generator(context.seed, "pretrain", "decoder"),
+    objective: Objective = settings.pretext.build(
+        encoder, settings.network, generator(context.seed, "pretrain", "decoder")
     )
-    objective: Objective = settings.pretext.build(encoder, decoder)
     held_out, trained = _hold_out(len(images), context.seed)
-    batches = context.batches(
-        select(images, trained),
-        None,
-        settings.pretraining.batch_size,
-        "pretrain",
-        augmented=settings.pretext.augmented,
-    )
-    validate = partial(
-        _reconstruction_loss, objective, select(images, held_out)[:], context.compute
-    )
+    batches = _pretext_batches(context, select(images, trained), "pretrain")
+    unseen = select(images, held_out)
+    if settings.pretext.draws:
+        validate = partial(_reconstruction_loss, objective, unseen[:], context.compute)
+    else:
+        validate = partial(
+            _loss, objective, _pretext_batches(context, unseen, "held out"), context.compute
+        )
     trainer = context.trainer("pretrain", settings.pretraining)
     phase = trainer.run(objective, batches, validate=validate if len(held_out) else None)
     return Pretrained(objective, encoder, phase, held_out)
+
+
+def _pretext_batches(context: Context, images: Images, phase: str) -> Batches:
+    settings = context.settings
+    if settings.pretext.num_views > 1:
+        augmentation = context.view("contrast", images)
+    else:
+        augmentation = context.augmentation(images) if settings.pretext.augmented else None
+    return Batches(
+        images,
+        None,
+        batch_size=settings.pretraining.batch_size,
+        device=context.compute.device,
+        augmentation=augmentation,
+        seed=derive_seed(context.seed, phase, "batches"),
+        num_views=settings.pretext.num_views,
+    )
+
+
+@torch.inference_mode()
+def _loss(objective: Objective, batches: Batches, compute: Compute) -> dict[str, float]:
+    """The objective's own loss on images that it does not learn from, always the same views."""
+    total = 0.0
+    with compute.autocast():
+        for batch in batches.epoch(0):
+            total += float(objective.loss(batch, 0).loss) * batch.size
+    return {"val_loss": total / max(1, batches.num_images)}
 
 
 def _hold_out(num_images: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -227,10 +267,18 @@ def _reconstruction_loss(
 
 @dataclass(frozen=True)
 class Trained:
-    """A classifier and the course of its training."""
+    """A classifier and the course of its training.
+
+    Attributes:
+        classifier: in evaluation mode.
+        phase: the training's course.
+        pseudo_labels: what unlabelled images were taken for, one row a class; None where there were
+            none in play.
+    """
 
     classifier: Classifier
     phase: PhaseResult
+    pseudo_labels: list[dict[str, Any]] | None = None
 
 
 def train_classifier(
@@ -271,22 +319,132 @@ def train_classifier(
     batches = context.batches(
         training.images, training.labels, settings.training.batch_size, name, augmented=True
     )
-    validate = partial(_classification_scores, objective, validation) if validation else None
+    validate = _validation(classifier, settings, validation)
     trainer = context.trainer(name, settings.training)
     phase = trainer.run(objective, batches, validate=validate, stop_after=stop_after)
     return Trained(classifier, phase)
 
 
+def train_jointly(
+    context: Context,
+    name: str,
+    training: LabelledImages,
+    validation: LabelledImages | None,
+    num_classes: int,
+    *,
+    unlabelled: Images,
+    encoder_state: dict[str, Tensor] | None,
+    start: Classifier | None = None,
+    stop_after: int | None = None,
+    out_of_time: Callable[[], bool] | None = None,
+) -> Trained:
+    """Train a classifier on labelled and unlabelled images together.
+
+    Args:
+        context: settings and machine.
+        name: of the phase; it also seeds the head, the order and the augmentation.
+        training: what has labels.
+        validation: what the curves look at; None for nothing.
+        num_classes: K.
+        unlabelled: images (N, C, H, W), the labelled ones may be among them.
+        encoder_state: weights of a pretrained encoder; None starts from scratch.
+        start: a trained classifier to start from instead; it is left as it is.
+        stop_after: epochs after which to end, with the schedule of the full length.
+        out_of_time: asked after each epoch; the training ends where it says so.
+    """
+    settings = context.settings
+    encoder = context.new_encoder(unlabelled, "scratch")
+    if encoder_state is not None:
+        encoder.load_state_dict(encoder_state)
+    classifier = Classifier(encoder, num_classes, generator(context.seed, "head"))
+    if start is not None:
+        classifier.load_state_dict(start.state_dict())
+    weights = None
+    if settings.classification.class_weights == "balanced":
+        weights = balanced_weights(torch.from_numpy(training.labels), num_classes)
+    task = Task(
+        classifier=classifier,
+        classification=settings.classification,
+        class_weights=weights,
+        images=training.images,
+        labels=training.labels,
+        unlabelled=unlabelled,
+        seed=derive_seed(context.seed, name, "objective"),
+    )
+    objective: SemiSupervised = settings.semisupervised.build(task)
+    batches = PairedBatches(
+        training.images,
+        training.labels,
+        unlabelled,
+        labelled_batch_size=settings.unlabelled.labelled_batch_size,
+        batch_size=settings.joint_training.batch_size,
+        views=[context.view(view, unlabelled) for view in settings.semisupervised.views],
+        device=context.compute.device,
+        augmentation=context.view("usual", unlabelled),
+        mix=context.mix(unlabelled),
+        seed=derive_seed(context.seed, name, "batches"),
+        max_batches=settings.unlabelled.epoch_steps,
+    )
+    validate = _validation(objective.predictor, settings, validation)
+    trainer = context.trainer(name, settings.joint_training)
+    phase = trainer.run(
+        objective, batches, validate=validate, stop_after=stop_after, out_of_time=out_of_time
+    )
+    table = pseudo_label_table(objective, unlabelled, validation)
+    return Trained(objective.predictor, phase, table)
+
+
+def pseudo_label_table(
+    objective: SemiSupervised, unlabelled: Images, validation: LabelledImages | None
+) -> list[dict[str, Any]]:
+    """What the trained objective takes images for, by class.
+
+    Returns:
+        For each class: how many unlabelled images are taken for it ("guessed") and how many of them
+        count ("used"); of the validation images that are taken for it and count, how many there
+        are ("judged") and how many are of that class ("right").
+    """
+    guesses, counts = objective.guesses(probabilities(objective.predictor, unlabelled))
+    classes = range(objective.num_classes)
+    rows = [
+        {
+            "guessed": int((guesses == label).sum()),
+            "used": int(((guesses == label) & counts).sum()),
+            "judged": 0,
+            "right": 0,
+        }
+        for label in classes
+    ]
+    if validation is not None and len(validation.labels):
+        found = probabilities(objective.predictor, validation.images)
+        taken, sure = (part.cpu().numpy() for part in objective.guesses(found))
+        for label in classes:
+            judged = (taken == label) & sure
+            rows[label]["judged"] = int(judged.sum())
+            rows[label]["right"] = int((judged & (validation.labels == label)).sum())
+    return rows
+
+
+def _validation(
+    classifier: Classifier, settings: Settings, labelled: LabelledImages | None
+) -> Callable[[], dict[str, float]] | None:
+    if labelled is None:
+        return None
+    return partial(_classification_scores, classifier, settings.classification, labelled)
+
+
 @torch.inference_mode()
-def _classification_scores(objective: Supervised, labelled: LabelledImages) -> dict[str, float]:
-    device = next(objective.classifier.head.parameters()).device
+def _classification_scores(
+    classifier: Classifier, config: ClassificationConfig, labelled: LabelledImages
+) -> dict[str, float]:
+    device = next(classifier.head.parameters()).device
     labels = torch.from_numpy(labelled.labels)
     logits = torch.cat(
         [
-            objective.classifier(to_float(batch.to(device))).cpu()
+            classifier(to_float(batch.to(device))).cpu()
             for batch in torch.split(as_tensor(labelled.images), 1_000)
         ]
     )
-    loss = classification_loss(objective.config, logits, labels, None)
+    loss = classification_loss(config, logits, labels, None)
     correct = (logits.argmax(1) == labels).float().mean()
     return {"val_loss": float(loss), "val_accuracy": float(correct)}

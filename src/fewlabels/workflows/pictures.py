@@ -10,6 +10,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 from sklearn.manifold import TSNE
 
+from fewlabels.contracts import Encoder
 from fewlabels.data.image_set import NO_LABEL
 from fewlabels.data.selection import Selection
 from fewlabels.evaluation.pca import PCAReference, flat_pixels, pca_reference
@@ -17,8 +18,8 @@ from fewlabels.evaluation.predict import extract_features
 from fewlabels.files import write_bytes
 from fewlabels.randomness import numpy_generator
 from fewlabels.runs.run_folder import RunFolder
-from fewlabels.workflows.candidates import Candidate
 from fewlabels.workflows.model import sorted_by_confidence
+from fewlabels.workflows.outcome import Outcome
 from fewlabels.workflows.phases import Context, Pretrained, reconstruct
 from fewlabels.workflows.prepare import Prepared
 from fewlabels.workflows.settings import Settings
@@ -85,8 +86,7 @@ def save_pictures(
     folder: RunFolder,
     context: Context,
     prepared: Prepared,
-    pretrained: Pretrained | None,
-    chosen: Candidate,
+    outcome: Outcome,
     reference: PretrainingReference | None,
 ) -> str:
     """Write ``report_data.safetensors``; returns how the map of the features was made."""
@@ -95,15 +95,18 @@ def save_pictures(
         arrays["originals"] = _to_bytes(reference.originals)
         arrays["reconstructions"] = _to_bytes(reference.reconstructions)
         arrays["pca_reconstructions"] = _to_bytes(reference.pca.reconstructions)
-    arrays |= _feature_map(context, prepared, chosen)
-    arrays |= _mistakes(prepared, chosen)
+    if outcome.encoder is not None:
+        arrays |= _feature_map(context, prepared, outcome.encoder[0])
+    arrays |= _mistakes(outcome)
     ready = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     write_bytes(folder.report_data, save(ready))
-    return f"t-SNE of the features of {chosen.name}"
+    if outcome.encoder is None:
+        return "none: no network was trained"
+    return f"t-SNE of the features of {outcome.encoder[1]}"
 
 
 def _feature_map(
-    context: Context, prepared: Prepared, chosen: Candidate
+    context: Context, prepared: Prepared, encoder: Encoder
 ) -> dict[str, npt.NDArray[Any]]:
     """All labelled images and as many others as there is room for, laid out by t-SNE."""
     data, split = prepared.data, prepared.split
@@ -114,7 +117,6 @@ def _feature_map(
     known = rng.permutation(known)[: NUM_MAP_POINTS // 2]
     others = rng.permutation(others)[: NUM_MAP_POINTS - len(known)]
     positions = np.concatenate([known, others])
-    encoder = chosen.classifier.encoder
     features = extract_features(encoder, data.images[positions], device=context.compute.device)
     # t-SNE needs more points than its perplexity, and is meaningless for a handful.
     perplexity = min(30.0, max(2.0, (len(positions) - 1) / 3))
@@ -129,8 +131,10 @@ def _standardised(features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.asarray(scaled, dtype=np.float32)
 
 
-def _mistakes(prepared: Prepared, chosen: Candidate) -> dict[str, npt.NDArray[Any]]:
-    validation, probabilities = prepared.validation, chosen.probabilities
+def _mistakes(outcome: Outcome) -> dict[str, npt.NDArray[Any]]:
+    if outcome.evaluation is None:
+        return {}
+    validation, probabilities = outcome.judged, outcome.probabilities
     predicted = probabilities.argmax(axis=1)
     order = sorted_by_confidence(probabilities)
     wrong = order[predicted[order] != validation.labels[order]][:NUM_MISTAKES]

@@ -26,19 +26,19 @@ from fewlabels.progress import say
 from fewlabels.randomness import generator
 from fewlabels.runs.run_folder import open_run
 from fewlabels.training.device import choose
-from fewlabels.workflows.model import Model, load_model
+from fewlabels.workflows.model import AnyModel, load_model
 from fewlabels.workflows.settings import Settings, build_settings
 
 NUM_AUGMENTED_VIEWS = 8
 
 
-def _crops(settings: Settings, model: Model) -> Views:
+def _crops(settings: Settings, model: AnyModel) -> Views:
     policy = _policy(settings, model)
     # Where training never mirrored, a mirrored image may be another thing.
     return partial(fixed_crops, mirror=policy.flip > 0)
 
 
-def _augmented(settings: Settings, model: Model) -> Views | None:
+def _augmented(settings: Settings, model: AnyModel) -> Views | None:
     policy = _policy(settings, model)
     if is_identity(policy):
         return None
@@ -53,12 +53,12 @@ def _augmented(settings: Settings, model: Model) -> Views | None:
     return views
 
 
-def _policy(settings: Settings, model: Model) -> Policy:
+def _policy(settings: Settings, model: AnyModel) -> Policy:
     name = resolve_name(settings.augment_policy, model.image_shape)
     return resolve(name, settings.augment, model.image_shape)
 
 
-VIEWS: dict[str, Callable[[Settings, Model], Views | None]] = {
+VIEWS: dict[str, Callable[[Settings, AnyModel], Views | None]] = {
     "single": lambda settings, model: None,
     "crops": _crops,
     "augmented": _augmented,
@@ -148,7 +148,7 @@ def skipped(data: ImageSet) -> list[Problem]:
 
 def _apply(
     run: Path, source: str, labels: str | None = None, views: str = "single"
-) -> tuple[Model, ImageSet, npt.NDArray[Any]]:
+) -> tuple[AnyModel, ImageSet, npt.NDArray[Any]]:
     make_views = find(VIEWS, views, "kind of views")
     folder = open_run(run)
     model = load_model(folder.model)

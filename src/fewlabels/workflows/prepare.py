@@ -87,7 +87,7 @@ def prepare(
         DataError: the images or labels cannot be used.
     """
     data = read_source(settings.data)
-    check_trainable(data)
+    check_trainable(data, settings.split.least_per_class)
     if settings.data.num_labels is not None:
         data = hide_labels(data, settings.data.num_labels, settings.data.label_seed)
     if saved_split is None:

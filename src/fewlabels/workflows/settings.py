@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 from pydantic.dataclasses import dataclass
 
 from fewlabels.augment.policies import POLICIES, AugmentConfig
@@ -27,9 +26,11 @@ from fewlabels.errors import ConfigError
 from fewlabels.lookup import find, unknown_name_sentence
 from fewlabels.networks import NETWORKS
 from fewlabels.pretext import PRETEXTS
+from fewlabels.semisupervised import SEMISUPERVISED
 from fewlabels.training.device import choose
 from fewlabels.training.settings import TrainingConfig, build_training
 from fewlabels.transfer import STRATEGIES
+from fewlabels.workflows.recipes import recipe_values
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -63,6 +64,37 @@ class TransferConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
+class UnlabelledConfig:
+    """How unlabelled images come in beside the labelled ones."""
+
+    # Labelled images in a step; those without labels are `joint_training.batch_size`.
+    labelled_batch_size: PositiveInt = 64
+    # Policies of the lightly and of the heavily changed view.
+    weak: str = "auto"
+    strong: str = "auto"
+    # Steps after which an epoch ends though not every unlabelled image has come.
+    epoch_steps: PositiveInt = 250
+    # Whether the network starts from the pretrained encoder.
+    pretrained: bool = True
+
+    @field_validator("weak", "strong")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != "auto":
+            find(POLICIES, name, "augmentation policy")
+        return name
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class AutoConfig:
+    """Whether the program chooses the method, and how long it may take."""
+
+    enabled: bool = False
+    # Seconds for everything; "auto" is 300.
+    time_budget: NonNegativeFloat | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
 class RunConfig:
     """What is neither data nor method."""
 
@@ -90,6 +122,10 @@ class Settings:
     transfer: TransferConfig
     classification: ClassificationConfig
     training: TrainingConfig
+    semisupervised: Any
+    unlabelled: UnlabelledConfig
+    joint_training: TrainingConfig
+    auto: AutoConfig
     augment_policy: str
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
 
@@ -99,6 +135,11 @@ class Settings:
         values = {name: to_values(getattr(self, name)) for name in sections}
         values["classification"] = to_values(self.classification)
         values["training"] = to_values(self.training)
+        if self.semisupervised is not None:
+            values["semisupervised"] = to_values(self.semisupervised)
+        values["unlabelled"] = to_values(self.unlabelled)
+        values["joint_training"] = to_values(self.joint_training)
+        values["auto"] = to_values(self.auto)
         values["augment"] = {"name": self.augment_policy, **to_values(self.augment)}
         return values
 
@@ -113,15 +154,12 @@ SECTIONS = (
     "transfer",
     "classification",
     "training",
+    "semisupervised",
+    "unlabelled",
+    "joint_training",
+    "auto",
     "augment",
 )
-
-
-def recipes() -> dict[str, Path]:
-    """The recipes that come with the package, from name to TOML file."""
-    folder = resources.files("fewlabels") / "recipes"
-    found = [Path(str(file)) for file in folder.iterdir() if file.name.endswith(".toml")]
-    return {path.stem: path for path in sorted(found)}
 
 
 def load_settings(
@@ -136,7 +174,7 @@ def load_settings(
     Raises:
         ConfigError: anything unknown, of a wrong type or out of range.
     """
-    layers: list[Mapping[str, Any]] = [load_toml(find(recipes(), recipe, "recipe"))]
+    layers: list[Mapping[str, Any]] = [recipe_values(recipe)]
     if config is not None:
         layers.append(load_toml(config))
     layers += [parse_assignments(assignments), flags or {}, {"run": {"recipe": recipe}}]
@@ -173,8 +211,19 @@ def build_settings(values: Mapping[str, Any]) -> Settings:
         transfer=build(TransferConfig, given["transfer"], "transfer"),
         classification=build(ClassificationConfig, given["classification"], "classification"),
         training=build_training(given["training"], "training"),
+        semisupervised=_semisupervised(given["semisupervised"]),
+        unlabelled=build(UnlabelledConfig, given["unlabelled"], "unlabelled"),
+        joint_training=build_training(given["joint_training"], "joint_training"),
+        auto=build(AutoConfig, given["auto"], "auto"),
         augment_policy=policy,
         augment=build(AugmentConfig, given["augment"], "augment"),
     )
     choose(settings.run.device, settings.run.precision)
     return settings
+
+
+def _semisupervised(values: Values) -> Any:
+    """The objective's settings; None where the unlabelled images only serve pretraining."""
+    if not values or values == {"name": "none"}:
+        return None
+    return build_named(SEMISUPERVISED, values, "semisupervised", "semi-supervised objective")

@@ -20,7 +20,7 @@ from fewlabels.progress import say
 from fewlabels.report.report import write_report
 from fewlabels.runs.run_folder import RunFolder, open_run, read_json
 from fewlabels.training.device import Compute, choose
-from fewlabels.workflows.model import Model, load_model
+from fewlabels.workflows.model import AnyModel, load_model
 from fewlabels.workflows.prepare import Prepared, prepare
 from fewlabels.workflows.settings import build_settings
 
@@ -46,7 +46,7 @@ def test_run(path: Path) -> dict[str, Any]:
 
 
 def open_test(
-    folder: RunFolder, model: Model, data: ImageSet, prepared: Prepared, compute: Compute
+    folder: RunFolder, model: AnyModel, data: ImageSet, prepared: Prepared, compute: Compute
 ) -> dict[str, Any]:
     """Evaluate on the test labels, record it in ``seal.json``, and write result and report anew."""
     positions = prepared.split.test

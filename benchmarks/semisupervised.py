@@ -1,0 +1,212 @@
+"""How accurate the recipes are with few labels: the tables of docs/semisupervised_benchmarks.md.
+
+    FEWLABELS_DATA=... python benchmarks/semisupervised.py [TABLE...] [--draws N]
+
+Every number comes from the command line program, as a user would run it: labels are drawn anew for
+each draw, the official test images are opened once at the end of each run and choose nothing, and
+the time is that of the whole command. Results go to benchmarks/results/semisupervised.json row by
+row, so that a broken run goes on where it was; tables of other rows are left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from fewlabels.files import write_json
+from fewlabels.training.device import environment
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "semisupervised.json"
+PAGE = ROOT / "docs" / "semisupervised_benchmarks.md"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        name: what it says.
+        arguments: of ``fewlabels fit`` beside the draw and the folder.
+        goal: least accuracy, as a share; None where there is none.
+        seconds: most time; None where there is none.
+        draws: label draws.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    goal: float | None = None
+    seconds: float | None = None
+    draws: int = 5
+
+
+MLP = ("--set", "network.name=mlp")
+OUTPUT = ("--open-test", "--json", "--out")
+PLAIN = ("--augment", "none")
+
+
+def mnist(labels: int, seconds: int, *rest: str) -> tuple[str, ...]:
+    return ("mnist", "--num-labels", str(labels), "--time-budget", str(seconds), *rest)
+
+
+TABLES: dict[str, list[Row]] = {
+    "mnist": [
+        Row("300 labels", mnist(300, 240, *MLP), 0.99, 240),
+        Row("100 labels", mnist(100, 300, *MLP), 0.985, 300),
+        Row("30 labels", mnist(30, 300, *MLP), 0.975, 300),
+        Row("10 labels, one per class", mnist(10, 300, *MLP), 0.90, 300),
+        Row(
+            "course protocol 100/100/100",
+            ("mnist", "--split", "100/100/100", "--time-budget", "300", *MLP),
+            0.985,
+            300,
+        ),
+    ],
+    "convolutions": [
+        Row("300 labels", mnist(300, 300, "--set", "network.name=resnet"), 0.994),
+    ],
+    "permutation invariant": [
+        Row(
+            name,
+            ("mnist", "--num-labels", "100", "--recipe", name, *PLAIN),
+            0.975,
+            draws=3,
+        )
+        for name in ("virtual_adversarial", "ladder")
+    ],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="*", help=f"of {', '.join(TABLES)}")
+    parser.add_argument("--draws", type=int, default=100, help="at most so many of each row")
+    chosen = parser.parse_args()
+    for table in chosen.tables or TABLES:
+        for row in TABLES[table]:
+            measure(table, row, min(chosen.draws, row.draws))
+    write_page()
+
+
+def measure(table: str, row: Row, draws: int) -> None:
+    for draw in range(draws):
+        saved = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"runs": []}
+        key = {"table": table, "row": row.name, "draw": draw, "commit": commit()}
+        if any(key.items() <= run.items() for run in saved["runs"]):
+            continue
+        run = {**key, **fitted(row, draw), "machine": environment()}
+        print(
+            table, row.name, draw, f"{run['accuracy']:.4f}", f"{run['seconds']:.0f} s", flush=True
+        )
+        kept = [
+            one
+            for one in saved["runs"]
+            if (one["table"], one["row"], one["draw"]) != (table, row.name, draw)
+        ]
+        RESULTS.parent.mkdir(exist_ok=True)
+        write_json(RESULTS, {"runs": [*kept, run]})
+
+
+def fitted(row: Row, draw: int) -> dict[str, Any]:
+    """One run of the program."""
+    names = ("run.seed", "split.seed", "data.label_seed")
+    seeds = [part for name in names for part in ("--set", f"{name}={draw}")]
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "fewlabels", "fit", *row.arguments, *seeds, *OUTPUT, folder],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        seconds = time.perf_counter() - started
+    result = json.loads(done.stdout)
+    return {
+        "accuracy": result["test_accuracy"],
+        "n": result["test"]["num_images"],
+        "seconds": seconds,
+        "chosen": result["chosen"],
+        "held_out_accuracy": result["val_accuracy"],
+        "network": result["network"],
+    }
+
+
+def commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD:src"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def write_page() -> None:
+    """Write the tables from what has been measured."""
+    runs = json.loads(RESULTS.read_text())["runs"]
+    lines = [ABOUT, f"Machine: {machine(runs)}.", ""]
+    for table, rows in TABLES.items():
+        measured = [row for row in rows if any(fits(run, table, row) for run in runs)]
+        if measured:
+            lines += [f"## {TITLES[table]}", "", *table_lines(table, measured, runs), ""]
+    PAGE.write_text("\n".join(lines))
+
+
+def fits(run: dict[str, Any], table: str, row: Row) -> bool:
+    return (run["table"], run["row"]) == (table, row.name)
+
+
+def machine(runs: list[dict[str, Any]]) -> str:
+    facts = runs[0]["machine"]
+    return f"{facts['processor']}, {facts['threads']} cores, no GPU; torch {facts['torch']}"
+
+
+def table_lines(table: str, rows: list[Row], runs: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| labels | test accuracy, mean ± std (draws) | worst | goal | seconds, longest | chosen |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        found = [run for run in runs if fits(run, table, row)]
+        values = [run["accuracy"] for run in found]
+        spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
+        longest = max(run["seconds"] for run in found)
+        goal = "" if row.goal is None else f"{row.goal:.1%}: {verdict(mean(values) >= row.goal)}"
+        limit = "" if row.seconds is None else f" of {row.seconds:.0f}"
+        names = sorted({run["chosen"] for run in found})
+        lines.append(
+            f"| {row.name} | {100 * mean(values):.2f}{spread} % (n = {len(values)}) "
+            f"| {100 * min(values):.2f} % | {goal} | {longest:.0f}{limit} | {', '.join(names)} |"
+        )
+    return lines
+
+
+def verdict(reached: bool) -> str:
+    return "reached" if reached else "**not reached**"
+
+
+TITLES = {
+    "mnist": "MNIST, fully connected layers only, recipe auto",
+    "convolutions": "MNIST, convolutions allowed, recipe auto",
+    "permutation invariant": "MNIST, 100 labels, no augmentation, fully connected",
+}
+
+ABOUT = """\
+# Accuracy with few labels
+
+Written by `benchmarks/semisupervised.py` from `benchmarks/results/semisupervised.json`. Each row is
+the mean over draws of the labels, stratified by class; all labels are counted, those that choose
+the method included. The official test images (10,000 for MNIST) were opened once at the end of
+each run. The defaults themselves were chosen on other draws of the labels, by the remaining labels
+of MNIST's *training* images: so these figures are those of a recipe that knows MNIST, and other
+images will be harder.
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Residual network for small images, in the shape of the wide residual networks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveInt, field_validator
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from fewlabels.blocks.activations import ACTIVATIONS, activation
+from fewlabels.blocks.initialisation import (
+    INITIALISATIONS,
+    empty_convolution,
+    initialise,
+)
+from fewlabels.blocks.standardise import Standardise
+from fewlabels.config import RULES
+from fewlabels.contracts import Encoder, ImageShape
+from fewlabels.lookup import find
+from fewlabels.networks.mlp import MLPConfig, MLPDecoder
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class ResNetConfig:
+    """Settings of the residual network; widths 32, 64, 128 with 4 blocks each are WRN-28-2."""
+
+    name: Literal["resnet"] = "resnet"
+    # Maps of the stages; each stage but the first halves the sides.
+    widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 128), min_length=1)
+    # Residual blocks of two convolutions in each stage.
+    blocks: PositiveInt = 1
+    activation: str = "relu"
+    initialisation: str = "kaiming"
+
+    @field_validator("activation")
+    @classmethod
+    def _known_activation(cls, name: str) -> str:
+        find(ACTIVATIONS, name, "activation")
+        return name
+
+    @field_validator("initialisation")
+    @classmethod
+    def _known_initialisation(cls, name: str) -> str:
+        find(INITIALISATIONS, name, "initialisation")
+        return name
+
+    def build(self, image_shape: ImageShape, generator: torch.Generator) -> ResNet:
+        """A new encoder for images of `image_shape`, its weights drawn from `generator`."""
+        return ResNet(self, image_shape, generator)
+
+    def build_decoder(
+        self, image_shape: ImageShape, num_features: int, output: str, generator: torch.Generator
+    ) -> MLPDecoder:
+        """A fully connected decoder: features to 512 units, to the image."""
+        mirror = MLPConfig(widths=(512, num_features), activation=self.activation)
+        return MLPDecoder(mirror, image_shape, num_features, output, generator)
+
+
+class Residual(nn.Module):
+    """``x + conv(act(norm(conv(act(norm(x))))))``; where the shape changes, x is convolved too.
+
+    Source: Identity Mappings in Deep Residual Networks (He et al., 2016).
+    """
+
+    def __init__(self, num_inputs: int, num_outputs: int, stride: int, activated: str) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.BatchNorm2d(num_inputs), activation(activated))
+        self.change = nn.Sequential(
+            empty_convolution(num_inputs, num_outputs, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(num_outputs),
+            activation(activated),
+            empty_convolution(num_outputs, num_outputs, 3, padding=1, bias=False),
+        )
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or num_inputs != num_outputs:
+            self.shortcut = empty_convolution(num_inputs, num_outputs, 1, stride=stride, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to (B, C', H / stride, W / stride)."""
+        entered = self.enter(maps)
+        changed: Tensor = self.change(entered)
+        return changed + (maps if self.shortcut is None else self.shortcut(entered))
+
+
+class ResNet(Encoder):
+    """A convolution, stages of residual blocks, and the mean over all places.
+
+    Source: Wide Residual Networks (Zagoruyko and Komodakis, 2016).
+    """
+
+    def __init__(
+        self, config: ResNetConfig, image_shape: ImageShape, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.num_features = config.widths[-1]
+        self.standardise = Standardise(image_shape)
+        self.stem = empty_convolution(image_shape[0], config.widths[0], 3, padding=1, bias=False)
+        stages = []
+        width = config.widths[0]
+        for number, wider in enumerate(config.widths):
+            blocks = [Residual(width, wider, 2 if number else 1, config.activation)]
+            blocks += [
+                Residual(wider, wider, 1, config.activation) for _ in range(config.blocks - 1)
+            ]
+            stages.append(nn.Sequential(*blocks))
+            width = wider
+        self.residual_stages = nn.ModuleList(stages)
+        self.leave = nn.Sequential(nn.BatchNorm2d(width), activation(config.activation))
+        initialise(self, config.initialisation, generator)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to maps (B, D, H', W')."""
+        pixels = self.standardise(images).contiguous(memory_format=torch.channels_last)
+        maps = self.stem(pixels)
+        for stage in self.residual_stages:
+            maps = stage(maps)
+        left: Tensor = self.leave(maps)
+        return left
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to features (B, D)."""
+        return self.forward_features(images).mean(dim=(2, 3))
+
+    def stages(self) -> list[list[nn.Module]]:
+        """The first convolution, then the stages; the last norm belongs to the last one."""
+        groups: list[list[nn.Module]] = [[self.stem], *[[stage] for stage in self.residual_stages]]
+        groups[-1].append(self.leave)
+        return groups

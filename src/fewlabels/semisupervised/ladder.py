@@ -1,0 +1,226 @@
+"""Ladder network: denoise every layer of the classifier beside learning from labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass as plain_dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fewlabels.blocks.initialisation import empty_linear, initialise
+from fewlabels.config import RULES
+from fewlabels.contracts import Batch, StepResult
+from fewlabels.errors import ConfigError
+from fewlabels.networks.classifier import Classifier
+from fewlabels.randomness import generator
+from fewlabels.semisupervised.averaged import Averaged
+from fewlabels.semisupervised.objective import (
+    SemiSupervised,
+    Task,
+    View,
+    unlabelled_part,
+    untracked,
+)
+
+_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class LadderConfig:
+    """Settings of the ladder network."""
+
+    views: ClassVar[tuple[View, ...]] = ("usual",)
+
+    name: Literal["ladder"] = "ladder"
+    # "full" denoises all layers of a fully connected encoder with batch norm, "gamma" the logits
+    # alone, of any encoder.
+    kind: Literal["full", "gamma"] = "full"
+    # Deviation of the noise on the pixels, which are in [0, 1], and on every normalised layer.
+    noise: NonNegativeFloat = 0.3
+    # Weight of the denoising error of the pixels, of the first layer, and so on; the last one also
+    # holds for all further layers and the logits.
+    costs: tuple[NonNegativeFloat, ...] = Field(default=(1000.0, 10.0, 0.1), min_length=1)
+    # Of the averaged network that predicts, per step.
+    decay: float = Field(default=0.995, ge=0.0, lt=1.0)
+
+    def build(self, task: Task) -> Ladder:
+        """The objective for a task.
+
+        Raises:
+            ConfigError: "full", and the encoder has no batch norm or layers that are not fully
+                connected.
+        """
+        return Ladder(self, task)
+
+
+@plain_dataclass
+class Level:
+    """One rung: normalised values (B, D) of a layer, and the batch's mean and deviation (D,)."""
+
+    values: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+
+class Ladder(SemiSupervised):
+    """``CE(noisy prediction, label) + sum_l cost_l * mean (z_l - denoised z_l)²``.
+
+    z_l are the batch-normalised values of layer l in a pass without noise. From the top down, each
+    level is denoised from its own noisy values and from what the level above was denoised to.
+
+    Source: Semi-Supervised Learning with Ladder Networks (Rasmus et al., 2015). Unlike there, the
+    head has no norm of its own, labelled and unlabelled images are normalised together, and what is
+    denoised is compared with the normalised values without being shifted and scaled once more.
+    """
+
+    def __init__(self, config: LadderConfig, task: Task) -> None:
+        super().__init__(task)
+        self.config = config
+        self.average = Averaged(self.classifier, config.decay)
+        weights = generator(task.seed, "ladder")
+        sizes = [self.num_classes]
+        if config.kind == "full":
+            sizes = [*_level_sizes(self.classifier), self.num_classes]
+        self.down = nn.ModuleList(
+            empty_linear(above, below, bias=False) for below, above in pairwise(sizes)
+        )
+        initialise(self.down, "xavier", weights)
+        self.denoise = nn.ModuleList(Denoiser(size) for size in sizes)
+
+    @property
+    def predictor(self) -> Classifier:
+        """The averaged network."""
+        return self.average.network
+
+    def loss(self, batch: Batch, step: int) -> StepResult:
+        """One pass without noise, one with, one down."""
+        images = torch.cat([batch.images, unlabelled_part(batch).views[0]])
+        clean, _ = self._up(images, None)
+        with untracked(self.classifier):
+            noisy, logits = self._up(images, batch.generator)
+        error = self._denoising_error(clean, noisy, logits)
+        return self.result(batch, logits[: len(batch.images)], error, 1.0)
+
+    def _up(self, images: Tensor, random: torch.Generator | None) -> tuple[list[Level], Tensor]:
+        """All levels from the pixels to the logits, with noise where `random` is given."""
+        noise = _noise(self.config.noise, random)
+        levels: list[Level] = []
+        pixels = images + noise(images)
+        if self.config.kind == "full":
+            flat = pixels.flatten(1)
+            levels.append(Level(flat, torch.zeros_like(flat[0]), torch.ones_like(flat[0])))
+        with _noisy_norms(self.classifier.encoder, noise) as found:
+            top = self.classifier.head(self.classifier.encoder(pixels)).float()
+        level = normalised(top)
+        level.values = level.values + noise(level.values)
+        if self.config.kind == "full":
+            levels += found
+        logits = torch.addcmul(level.mean, level.values, level.deviation)
+        return [*levels, level], logits
+
+    def _denoising_error(self, clean: list[Level], noisy: list[Level], logits: Tensor) -> Tensor:
+        above = normalised(logits.softmax(dim=1)).values
+        total = logits.new_zeros(())
+        for number in reversed(range(len(clean))):
+            denoised = self.denoise[number](noisy[number].values, above)
+            cost = self.config.costs[min(number, len(self.config.costs) - 1)]
+            if self.config.kind == "gamma":
+                cost = self.config.costs[-1]
+            total = total + cost * F.mse_loss(denoised, clean[number].values)
+            if number:
+                above = normalised(self.down[number - 1](denoised).float()).values
+        return total
+
+    def after_step(self, step: int) -> None:
+        """Average."""
+        self.average.update(self.classifier, step)
+
+
+class Denoiser(nn.Module):
+    """``(z - m(u)) v(u) + m(u)`` for each unit.
+
+    m and v are ``a1 sigmoid(a2 u + a3) + a4 u + a5``, z are noisy values, u what comes from above;
+    both (B, D). Source: equation 2 of the paper.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.for_mean = nn.Parameter(torch.zeros(5, size))
+        self.for_factor = nn.Parameter(torch.zeros(5, size))
+        with torch.no_grad():
+            self.for_mean[1] = 1.0
+            self.for_factor[1] = 1.0
+            self.for_factor[4] = 1.0  # leaves the noisy values as they are
+
+    def forward(self, noisy: Tensor, above: Tensor) -> Tensor:
+        """Denoised values (B, D)."""
+        mean, factor = _curve(self.for_mean, above), _curve(self.for_factor, above)
+        return (noisy - mean) * factor + mean
+
+
+def _curve(a: Tensor, u: Tensor) -> Tensor:
+    return a[0] * torch.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
+
+
+def normalised(values: Tensor) -> Level:
+    """Values (B, D) to zero mean and unit deviation over the batch."""
+    values = values.float()
+    variance, mean = torch.var_mean(values, dim=0, correction=0)
+    deviation = (variance + _EPSILON).sqrt()
+    return Level((values - mean) / deviation, mean, deviation)
+
+
+def _noise(deviation: float, random: torch.Generator | None) -> Callable[[Tensor], Tensor | float]:
+    def draw(values: Tensor) -> Tensor | float:
+        if random is None or not deviation:
+            return 0.0
+        normal = torch.randn(values.shape, generator=random, device=values.device)
+        return deviation * normal
+
+    return draw
+
+
+@contextmanager
+def _noisy_norms(
+    encoder: nn.Module, noise: Callable[[Tensor], Tensor | float]
+) -> Iterator[list[Level]]:
+    """Within the block, add noise between each batch norm and its affine part; collect levels."""
+    levels: list[Level] = []
+
+    def disturb(norm: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        if output.ndim != 2:
+            return output
+        level = normalised(inputs[0])
+        level.values = level.values + noise(level.values)
+        levels.append(level)
+        assert isinstance(norm, _BatchNorm)
+        return torch.addcmul(norm.bias, level.values, norm.weight)
+
+    with ExitStack() as stack:
+        for norm in _norms(encoder):
+            stack.enter_context(norm.register_forward_hook(disturb))
+        yield levels
+
+
+def _norms(encoder: nn.Module) -> list[_BatchNorm]:
+    return [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
+
+
+def _level_sizes(classifier: Classifier) -> list[int]:
+    """Pixels, then the outputs of each norm of the encoder."""
+    norms = _norms(classifier.encoder)
+    if not norms or not all(isinstance(norm, nn.BatchNorm1d) for norm in norms):
+        raise ConfigError(
+            "The full ladder needs a fully connected encoder with batch norm: set "
+            'network.name = "mlp" and network.norm = "batch", or semisupervised.kind = "gamma".'
+        )
+    channels, height, width = classifier.encoder.image_shape
+    return [channels * height * width, *(norm.num_features for norm in norms)]

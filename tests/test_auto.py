@@ -1,0 +1,224 @@
+"""The recipe that chooses for itself: how it judges, what it ships, what it says."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewlabels.data.builtin import digits
+from fewlabels.errors import ConfigError
+from fewlabels.evaluation.baselines import BaselineResult, fit_baseline
+from fewlabels.training.device import choose
+from fewlabels.workflows.auto import ahead, together
+from fewlabels.workflows.fit import fit, resume
+from fewlabels.workflows.judging import judge_by
+from fewlabels.workflows.model import BaselineModel, load_model, save_model
+from fewlabels.workflows.phases import LabelledImages
+from fewlabels.workflows.plan import Plan
+from fewlabels.workflows.predict import predict_run
+from fewlabels.workflows.recipes import recipes
+from fewlabels.workflows.settings import load_settings
+
+SMALL = ["network.widths=[64, 32]", "run.precision=32", "transfer.strategies=['full']"]
+
+
+def part(labels: list[int]) -> LabelledImages:
+    images = np.zeros((len(labels), 1, 2, 2), dtype=np.uint8)
+    return LabelledImages(images, np.array(labels, dtype=np.int64))
+
+
+def run(out: Path, source: str, budget: float, *more: str, recipe: str = "auto") -> dict[str, Any]:
+    chosen = {"source": source}
+    if Path(source, "labels.csv").is_file():
+        chosen["labels"] = str(Path(source, "labels.csv"))
+    settings = load_settings(recipe, assignments=[*SMALL, *more], flags={"data": chosen})
+    if recipe == "auto":
+        settings = replace(settings, auto=replace(settings.auto, time_budget=budget))
+    return fit(settings, out)
+
+
+def written(folder: Path, labels: list[int | None]) -> Path:
+    """Digits as files, and a label file that knows some of them."""
+    data = digits()
+    folder.mkdir()
+    lines = ["image,label"]
+    used: set[int] = set()
+    for number, label in enumerate(labels):
+        match = range(len(data)) if label is None else np.flatnonzero(data.labels == label)
+        position = next(int(p) for p in match if int(p) not in used)
+        used.add(position)
+        Image.fromarray(data.images[position, 0]).save(folder / f"{number:03d}.png")
+        if label is not None:
+            lines.append(f"{number:03d}.png,{label}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_enough_labels_are_judged_by_the_validation_part() -> None:
+    judging = judge_by(part([0, 1] * 15), part([0, 1] * 5), seed=0)
+    assert judging.how == "validation"
+    assert judging.judged.tolist() == list(range(30, 40))
+
+
+def test_few_labels_take_turns_and_each_is_judged_once() -> None:
+    judging = judge_by(part([0, 1, 2] * 4), part([0, 1, 2]), seed=0)
+    assert judging.how == "cross-validation"
+    assert sorted(judging.judged.tolist()) == list(range(15))
+    for learnt, judged in judging.turns:
+        assert not set(learnt.tolist()) & set(judged.tolist())
+        assert set(judging.labelled.labels[learnt]) == {0, 1, 2}
+    assert len(judge_by(part([0, 0, 1, 1]), part([]), seed=0).turns) == 2
+
+
+def test_one_label_in_a_class_judges_nothing() -> None:
+    judging = judge_by(part([0, 0, 0, 1]), part([]), seed=0)
+    assert (judging.how, judging.turns, len(judging.judged)) == ("nothing", (), 0)
+
+
+def test_baselines_of_all_turns_are_added_up() -> None:
+    def result(right: int, n: int) -> BaselineResult:
+        return BaselineResult(
+            name="svm", accuracy=right / n, num_correct=right, n=n, num_labels=n, seconds=1.0
+        )
+
+    whole = together([result(3, 4), result(1, 6)])
+    assert (whole.num_correct, whole.n, whole.accuracy, whole.seconds) == (4, 10, 0.4, 2.0)
+
+
+def test_lead_is_counted_in_standard_errors_of_the_pairs() -> None:
+    one = np.array([True] * 9 + [False] * 3 + [True] * 20)
+    other = np.array([False] * 9 + [True] * 3 + [True] * 20)
+    assert ahead(one, other) == pytest.approx(6 / np.sqrt(12))
+    assert ahead(other, one) == -ahead(one, other)
+    assert ahead(one, one) == 0
+
+
+def test_plan_decides_once_and_its_clock_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    plan = Plan(file, budget=10)
+    time.sleep(0.05)
+    assert plan.remember("epochs", lambda: 7) == 7
+    plan.tell("Something.")
+    again = Plan(file, budget=10)
+    assert again.elapsed >= 0.05
+    assert again.left < 10
+    assert again.remember("epochs", lambda: 8) == 7
+    again.tell("Something.")
+    assert again.said == ["Something."]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("few")
+    return run(out, "digits", 25, "data.num_labels=60")
+
+
+def test_auto_compares_all_kinds_and_stays_inside_the_budget(few: dict[str, Any]) -> None:
+    kinds = {row["kind"] for row in few["comparison"]}
+    assert kinds == {"baseline", "scratch", "transfer", "semisupervised"}
+    assert {row["n"] for row in few["comparison"]} == {60}
+    assert few["judged_by"] == "cross-validation"
+    assert few["seconds"] < 25
+    chosen = next(row for row in few["comparison"] if row["name"] == few["chosen"])
+    assert few["val_accuracy"] == chosen["val_accuracy"]
+
+
+def test_auto_says_what_it_decided_and_why(few: dict[str, Any]) -> None:
+    said = " ".join(few["decisions"])
+    for words in ("cross-validation in 3 turns", "equally common", "mirrored", "Chosen: "):
+        assert words in said
+    page = (Path(few["run"]) / "report.html").read_text()
+    assert "cross-validation" in page
+    assert "What unlabelled images were taken for" in page
+
+
+def test_finished_auto_run_resumes_to_the_same_model(few: dict[str, Any], tmp_path: Path) -> None:
+    folder = Path(few["run"])
+    before = (folder / "model" / "weights.safetensors").read_bytes()
+    (folder / "result.json").unlink()
+    again = resume(folder)
+    assert again["chosen"] == few["chosen"]
+    assert again["comparison"] == few["comparison"]
+    assert (folder / "model" / "weights.safetensors").read_bytes() == before
+
+
+def test_too_short_a_budget_ships_the_best_baseline(tmp_path: Path) -> None:
+    result = run(tmp_path, "digits", 3, "data.num_labels=60")
+    assert all(row["kind"] == "baseline" for row in result["comparison"])
+    best = max(result["comparison"], key=lambda row: row["val_accuracy"])
+    assert result["chosen"] == best["name"]
+    assert any("too short to train a network" in line for line in result["decisions"])
+    model = load_model(Path(result["run"]) / "model")
+    assert isinstance(model, BaselineModel)
+    images = written(tmp_path / "new", [3, 4, 5])
+    predicted = predict_run(Path(result["run"]), str(images), tmp_path / "out.csv", "single")
+    assert sum(predicted["predicted"].values()) == 3
+
+
+@pytest.mark.parametrize("name", ["logistic_regression_pca", "svm_pixels", "nearest_neighbour"])
+def test_shipped_baseline_predicts_as_before(name: str, tmp_path: Path) -> None:
+    data = digits()
+    fitted = fit_baseline(name, data.images[:80], data.labels[:80], data.images, seed=0)
+    model = BaselineModel(fitted, (1, 8, 8), data.class_names)
+    save_model(tmp_path / "model", model, {})
+    compute = choose("cpu", "32")
+    shown = data.images[100:300]
+    before = model.predict(shown, compute)
+    after = load_model(tmp_path / "model").predict(shown, compute)
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    np.testing.assert_allclose(before.sum(axis=1), 1)
+    assert (before.argmax(axis=1) == fitted.predict(shown)).all()
+
+
+def test_one_label_a_class_trains_without_a_number(tmp_path: Path) -> None:
+    images = written(tmp_path / "images", [0, 1, 2, *[None] * 60])
+    result = run(tmp_path / "runs", str(images), 14)
+    assert result["judged_by"] == "nothing"
+    assert result["val_accuracy"] is None
+    assert result["comparison"] == []
+    assert result["chosen"] == "fixmatch"
+    page = (Path(result["run"]) / "report.html").read_text()
+    assert "nobody knows how good this is" in page
+
+
+def test_without_unlabelled_images_the_labels_do_alone(tmp_path: Path) -> None:
+    images = written(tmp_path / "images", [0, 1] * 15)
+    for recipe in ("auto", "fixmatch"):
+        result = run(
+            tmp_path / recipe,
+            str(images),
+            14,
+            "split.shares='80/20/0'",
+            "training.max_steps=50",
+            recipe=recipe,
+        )
+        assert all(row["kind"] != "semisupervised" for row in result["comparison"])
+
+
+def test_unbalanced_labels_give_the_shares_of_the_classes(tmp_path: Path) -> None:
+    images = written(tmp_path / "images", [*[0] * 25, *[1] * 5, *[None] * 60])
+    result = run(tmp_path / "runs", str(images), 16)
+    assert any("as common as among the labels" in line for line in result["decisions"])
+
+
+def test_time_budget_belongs_to_auto_alone(tmp_path: Path) -> None:
+    settings = load_settings("scratch", flags={"auto": {"time_budget": 5.0}})
+    with pytest.raises(ConfigError, match="--recipe auto"):
+        fit(settings, tmp_path)
+
+
+def test_recipes_are_explained() -> None:
+    found = [recipe for recipe in recipes().values() if recipe.complete]
+    assert len(found) >= 16
+    for recipe in found:
+        assert recipe.summary
+        assert not recipe.summary.endswith(".")
+        load_settings(recipe.name)
+    json.dumps([recipe.values for recipe in found])
