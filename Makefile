@@ -2,6 +2,7 @@
 # make test   installs the test extras and runs every test
 # make check  format, lint, types, layering
 # make bench  the measured numbers of the README (needs FEWLABELS_DATA; about two hours)
+# make bench-labels  accuracy with few labels (needs FEWLABELS_DATA; about three hours)
 # make bench-speed  speed against other libraries (needs FEWLABELS_DATA; about half an hour)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench bench-speed format clean
+.PHONY: demo test check bench bench-labels bench-speed format clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -49,6 +50,9 @@ format: $(VENV)/installed-check
 
 bench: $(VENV)/installed
 	@$(BIN)/python benchmarks/main_job.py
+
+bench-labels: $(VENV)/installed
+	@$(BIN)/python benchmarks/semisupervised.py $(ARGS)
 
 # The peers' versions of everything, away from the product's own environment.
 $(PEERS)/installed: benchmarks/speed/peers.txt

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+
+from fewlabels.data import load_images
+from fewlabels.data.image_set import Part
 from fewlabels.files import write_json
 from fewlabels.training.device import environment
 
@@ -53,6 +58,10 @@ OUTPUT = ("--open-test", "--json", "--out")
 PLAIN = ("--augment", "none")
 
 
+# Files that the script makes or that FEWLABELS_DATA holds.
+CIFAR, IMBALANCED = "{cifar}", "{imbalanced}"
+
+
 def mnist(labels: int, seconds: int, *rest: str) -> tuple[str, ...]:
     return ("mnist", "--num-labels", str(labels), "--time-budget", str(seconds), *rest)
 
@@ -81,6 +90,17 @@ TABLES: dict[str, list[Row]] = {
             draws=3,
         )
         for name in ("virtual_adversarial", "ladder")
+    ],
+    "auto": [
+        Row(
+            f"{title}: {recipe}", (source, "--num-labels", str(labels), "--recipe", recipe), draws=3
+        )
+        for title, source, labels in (
+            ("scikit-learn's digits, 50 labels", "digits", 50),
+            ("CIFAR-10 (JPEG), 1,000 labels", CIFAR, 1000),
+            ("4 against 9, 5:1, 60 labels", IMBALANCED, 60),
+        )
+        for recipe in ("auto", "scratch", "default", "fixmatch")
     ],
 }
 
@@ -120,9 +140,13 @@ def fitted(row: Row, draw: int) -> dict[str, Any]:
     names = ("run.seed", "split.seed", "data.label_seed")
     seeds = [part for name in names for part in ("--set", f"{name}={draw}")]
     with tempfile.TemporaryDirectory() as folder:
+        files = {CIFAR: f"{os.environ['FEWLABELS_DATA']}/cifar10-jpeg"}
+        if IMBALANCED in row.arguments:
+            files[IMBALANCED] = make_imbalanced(Path(folder, "4 against 9.npz"))
+        arguments = [files.get(argument, argument) for argument in row.arguments]
         started = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "fewlabels", "fit", *row.arguments, *seeds, *OUTPUT, folder],
+            [sys.executable, "-m", "fewlabels", "fit", *arguments, *seeds, *OUTPUT, folder],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -137,6 +161,20 @@ def fitted(row: Row, draw: int) -> dict[str, Any]:
         "held_out_accuracy": result["val_accuracy"],
         "network": result["network"],
     }
+
+
+def make_imbalanced(file: Path) -> str:
+    """Fours and nines of MNIST, five to one: 6,000 to learn from, 1,200 to test on."""
+    data = load_images("mnist")
+    chosen, parts = [], {}
+    for part, total in ((Part.POOL, 6_000), (Part.TEST, 1_176)):
+        here = [np.flatnonzero((data.labels == c) & (data.parts == part)) for c in (4, 9)]
+        chosen.append(np.concatenate([here[0][: total * 5 // 6], here[1][: total // 6]]))
+    for prefix, positions in zip(("train", "test"), chosen, strict=True):
+        parts[f"{prefix}_images"] = data.images[positions, 0]
+        parts[f"{prefix}_labels"] = (data.labels[positions] == 9).astype(np.int64)
+    np.savez(file, **parts)
+    return str(file)
 
 
 def commit() -> str:
@@ -194,6 +232,7 @@ TITLES = {
     "mnist": "MNIST, fully connected layers only, recipe auto",
     "convolutions": "MNIST, convolutions allowed, recipe auto",
     "permutation invariant": "MNIST, 100 labels, no augmentation, fully connected",
+    "auto": "The recipe auto against single recipes, on sets that are not MNIST",
 }
 
 ABOUT = """\

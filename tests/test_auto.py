@@ -137,6 +137,7 @@ def test_auto_says_what_it_decided_and_why(few: dict[str, Any]) -> None:
     page = (Path(few["run"]) / "report.html").read_text()
     assert "cross-validation" in page
     assert "What unlabelled images were taken for" in page
+    assert "unlabelled images used" in page  # the curve
 
 
 def test_finished_auto_run_resumes_to_the_same_model(few: dict[str, Any], tmp_path: Path) -> None:

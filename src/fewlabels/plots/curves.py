@@ -8,14 +8,18 @@ from fewlabels.plots.figure import INK, LINES, new_axes, to_svg
 
 
 def learning_curve(
-    title: str, curves: Mapping[str, Sequence[float | None]], best_epoch: int | None
+    title: str,
+    curves: Mapping[str, Sequence[float | None]],
+    best_epoch: int | None,
+    quantity: str = "loss",
 ) -> str:
-    """Loss against epoch as an SVG element.
+    """Loss, or something else, against epoch as an SVG element.
 
     Args:
         title: of the phase, for readers that see no picture.
         curves: one value per epoch and name; None where not measured.
         best_epoch: marked with a line, counted from 0; None for no mark.
+        quantity: what is drawn.
     """
     figure, axes = new_axes(4.6, 2.7)
     for colour, (name, values) in zip(LINES, curves.items(), strict=False):
@@ -30,6 +34,7 @@ def learning_curve(
     if best_epoch is not None:
         axes.axvline(best_epoch + 1, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("loss")
-    axes.legend(loc="upper right", frameon=False, labelcolor=INK)
+    axes.set_ylabel(quantity)
+    place = "upper right" if quantity == "loss" else "lower right"
+    axes.legend(loc=place, frameon=False, labelcolor=INK)
     return to_svg(figure, f"Learning curves of {title}: {', '.join(curves)} against epoch.")

@@ -122,16 +122,30 @@ def _curves(run_folder: Path, result: Result) -> list[dict[str, Any]]:
     charts = []
     for name in dict.fromkeys(row["phase"] for row in rows):
         phase_rows = [row for row in rows if row["phase"] == name]
-        curves = {
-            "training": [_number(row["train_loss"]) for row in phase_rows],
-            "validation": [_number(row["val_loss"]) for row in phase_rows],
-        }
-        measured = {k: v for k, v in curves.items() if any(x is not None for x in v)}
         stopped = best.get(name, -1)
         mark = stopped if stopped is not None and 0 <= stopped < len(phase_rows) - 1 else None
-        chart = Markup(learning_curve(name.replace("_", " "), measured, mark))
+        losses = _measured(phase_rows, {"training": "train_loss", "validation": "val_loss"})
+        chart = Markup(learning_curve(name.replace("_", " "), losses, mark))
         charts.append({"name": name, "chart": chart, "epochs": len(phase_rows)})
+        shares = _measured(phase_rows, _SHARES)
+        if "unlabelled images used" in shares:
+            title = f"{name}, unlabelled images"
+            chart = Markup(learning_curve(title.replace("_", " "), shares, mark, "share"))
+            charts.append({"name": title, "chart": chart, "epochs": len(phase_rows)})
     return charts
+
+
+_SHARES = {
+    "unlabelled images used": "used_share",
+    "labelled images right": "train_accuracy",
+    "held-out images right": "val_accuracy",
+}
+
+
+def _measured(rows: Sequence[Result], columns: Mapping[str, str]) -> dict[str, list[float | None]]:
+    """Columns of the history that hold anything, under other names."""
+    curves = {name: [_number(row.get(key)) for row in rows] for name, key in columns.items()}
+    return {name: values for name, values in curves.items() if any(v is not None for v in values)}
 
 
 def _number(cell: str | None) -> float | None:
