@@ -210,7 +210,8 @@ class _Choice:
         names = self.prepared.data.class_names
         probabilities, evaluation = self.judging.evaluate(predict, names)
         seconds = sum(one.phase.seconds for one in trained)
-        self.step_seconds[method.name] = seconds / sum(one.phase.steps for one in trained)
+        if trained[-1].phase.epochs > 1:
+            self.step_seconds[method.name] = _seconds_a_step(trained[-1].phase)
         self.candidates.append(Candidate(method, trained[-1], probabilities, evaluation, seconds))
         if method is SCRATCH:
             self._decide_on_flips(trained[-1], evaluation)
@@ -505,10 +506,10 @@ def ahead(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
 
 
 def _seconds_a_step(phase: PhaseResult) -> float:
-    """Of the fastest epoch after the first, which warms up."""
+    """Of the median epoch after the first, which warms up."""
     steps = np.diff([0, *(int(row["step"]) for row in phase.history)])
     seconds = [float(row["seconds"]) for row in phase.history]
-    return float(min(s / n for s, n in zip(seconds[1:], steps[1:], strict=True)))
+    return float(np.median([s / n for s, n in zip(seconds[1:], steps[1:], strict=True)]))
 
 
 def together(results: Sequence[BaselineResult]) -> BaselineResult:
