@@ -214,7 +214,7 @@ def table_lines(table: str, rows: list[Row], runs: list[dict[str, Any]]) -> list
         values = [run["accuracy"] for run in found]
         spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
         longest = max(run["seconds"] for run in found)
-        goal = "" if row.goal is None else f"{row.goal:.1%}: {verdict(mean(values) >= row.goal)}"
+        goal = "" if row.goal is None else f"{row.goal:.1%}: {verdict(row, values)}"
         limit = "" if row.seconds is None else f" of {row.seconds:.0f}"
         names = sorted({run["chosen"] for run in found})
         lines.append(
@@ -224,8 +224,11 @@ def table_lines(table: str, rows: list[Row], runs: list[dict[str, Any]]) -> list
     return lines
 
 
-def verdict(reached: bool) -> str:
-    return "reached" if reached else "**not reached**"
+def verdict(row: Row, values: list[float]) -> str:
+    if len(values) < row.draws:
+        return f"{len(values)} of {row.draws} draws measured so far"
+    assert row.goal is not None
+    return "reached" if mean(values) >= row.goal else "**not reached**"
 
 
 TITLES = {

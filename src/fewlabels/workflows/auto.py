@@ -44,6 +44,9 @@ _TRIAL_SHARE = {"scratch": 0.03, "transfer": 0.03, "semisupervised": 0.12}
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 6.0
 _TIMED_STEPS = 8
 
+_FEWEST_STEPS = 30
+"""Optimiser steps below which a network has learnt nothing worth judging."""
+
 _FEW_PER_CLASS, _GRAPH_START = 10, 0.15
 
 
@@ -430,21 +433,20 @@ class _Choice:
             return int(seconds / step)
 
         steps = self.plan.remember(f"steps of {decision}", decide)
-        learnt = self.judging.turns[0][0] if self.judging.turns else self.judging.labelled.labels
-        if joint:
-            images = min(len(self.pool), settings.unlabelled.epoch_steps * config.batch_size)
-        else:
-            images = len(learnt)
-        per_epoch = max(1, math.ceil(images / config.batch_size))
-        epochs = min(config.epochs, steps // per_epoch)
-        if epochs < 1:
+        if steps < _FEWEST_STEPS:
             return None
-        short = replace(config, epochs=epochs)
         if joint:
-            settings = replace(settings, joint_training=short)
-        else:
-            settings = replace(settings, training=short)
-        return replace(self.context, settings=settings)
+            whole = math.ceil(len(self.pool) / config.batch_size)
+            # Where not even one epoch fits, it is made of fewer images.
+            epoch = min(settings.unlabelled.epoch_steps, whole, steps)
+            return self._with(
+                joint_training=replace(config, epochs=min(config.epochs, steps // epoch)),
+                unlabelled=replace(settings.unlabelled, epoch_steps=epoch),
+            )
+        turns = self.judging.turns
+        learnt = turns[0][0] if turns else self.judging.labelled.labels
+        epoch = math.ceil(len(learnt) / config.batch_size)
+        return self._with(training=replace(config, epochs=min(config.epochs, steps // epoch)))
 
     def _throwaway(self) -> Context:
         """A context for a few steps of each kind of training, of which nothing is kept."""
@@ -474,8 +476,12 @@ class _Choice:
         network = self.context.settings.network
         return Model(trained.classifier, network, data.image_shape, data.class_names)
 
+    def _with(self, **parts: Any) -> Context:
+        """The context with other settings."""
+        return replace(self.context, settings=replace(self.context.settings, **parts))
+
     def _set(self, **parts: Any) -> None:
-        self.context = replace(self.context, settings=replace(self.context.settings, **parts))
+        self.context = self._with(**parts)
 
     def _outcome(self, **facts: Any) -> Outcome:
         if self.pretraining.done is not None:
