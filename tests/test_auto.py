@@ -14,9 +14,9 @@ from PIL import Image
 
 from fewlabels.data.builtin import digits
 from fewlabels.errors import ConfigError
-from fewlabels.evaluation.baselines import BaselineResult, fit_baseline
+from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, together
+from fewlabels.evaluation.metrics import standard_errors_ahead
 from fewlabels.training.device import choose
-from fewlabels.workflows.auto import ahead, together
 from fewlabels.workflows.fit import fit, resume
 from fewlabels.workflows.judging import judge_by
 from fewlabels.workflows.model import BaselineModel, load_model, save_model
@@ -26,7 +26,13 @@ from fewlabels.workflows.predict import predict_run
 from fewlabels.workflows.recipes import recipes
 from fewlabels.workflows.settings import load_settings
 
-SMALL = ["network.widths=[64, 32]", "run.precision=32", "transfer.strategies=['full']"]
+SMALL = [
+    "network.widths=[64, 32]",
+    "run.precision=32",
+    "transfer.strategies=['full']",
+    "joint_training.batch_size=64",
+    "unlabelled.labelled_batch_size=32",
+]
 
 
 def part(labels: list[int]) -> LabelledImages:
@@ -95,9 +101,9 @@ def test_baselines_of_all_turns_are_added_up() -> None:
 def test_lead_is_counted_in_standard_errors_of_the_pairs() -> None:
     one = np.array([True] * 9 + [False] * 3 + [True] * 20)
     other = np.array([False] * 9 + [True] * 3 + [True] * 20)
-    assert ahead(one, other) == pytest.approx(6 / np.sqrt(12))
-    assert ahead(other, one) == -ahead(one, other)
-    assert ahead(one, one) == 0
+    assert standard_errors_ahead(one, other) == pytest.approx(6 / np.sqrt(12))
+    assert standard_errors_ahead(other, one) == -standard_errors_ahead(one, other)
+    assert standard_errors_ahead(one, one) == 0
 
 
 def test_plan_decides_once_and_its_clock_goes_on(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def peer(name: str, function: str, *arguments: str) -> Contestant:
     return Contestant(name, function, arguments)
 
 
-BF16, FLOAT32 = "fewlabels, bfloat16", "fewlabels, float32"
+FLOAT32 = "fewlabels, float32"
 TASKS: dict[str, list[Contestant]] = {
     "autoencoder": [
         ours("fewlabels", "autoencoder"),

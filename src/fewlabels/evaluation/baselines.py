@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -246,6 +246,21 @@ def run_baselines(
             )
         )
     return results
+
+
+def together(results: Sequence[BaselineResult]) -> BaselineResult:
+    """One baseline's results over all turns as one."""
+    n = sum(one.n for one in results)
+    num_correct = sum(one.num_correct for one in results)
+    return BaselineResult(
+        name=results[0].name,
+        accuracy=num_correct / n,
+        num_correct=num_correct,
+        n=n,
+        num_labels=max(one.num_labels for one in results),
+        seconds=sum(one.seconds for one in results),
+        note=results[0].note,
+    )
 
 
 def _logistic_regression(task: BaselineTask, prepare: Callable[[Pixels], Pixels]) -> Predictor:

@@ -181,6 +181,16 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> PairedDifferenc
     return PairedDifference(mean, mean - half, mean + half, n)
 
 
+def standard_errors_ahead(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
+    """By how many standard errors one is right more often than the other, on the same images.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions",
+    1947.
+    """
+    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
+    return (gained - lost) / math.sqrt(gained + lost) if gained + lost else 0.0
+
+
 def reliability_bins(
     confidence: Floats, correct: npt.NDArray[np.bool_]
 ) -> tuple[ReliabilityBin, ...]:

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from fewlabels.blocks.losses import mixed_targets
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, StepResult
 from fewlabels.networks.classifier import Classifier
@@ -52,7 +53,8 @@ class MixMatch(SemiSupervised):
 
     The guess q of an unlabelled image is the mean prediction over its views, sharpened. Every image
     of the step is mixed with another one, ``x = l x1 + (1 - l) x2`` with l at least one half, and
-    so are labels and guesses.
+    so are labels and guesses. Labels are learnt by their cross-entropy, as in the paper, whatever
+    `classification` says.
 
     Source: MixMatch: A Holistic Approach to Semi-Supervised Learning (Berthelot et al., 2019).
     """
@@ -74,6 +76,8 @@ class MixMatch(SemiSupervised):
         guess = self._guess(views)
         images = torch.cat([batch.images, *views])
         own = F.one_hot(batch.labels, self.num_classes).float()
+        if batch.mixing is not None:
+            own = mixed_targets(batch.labels, batch.mixing, self.num_classes)
         targets = torch.cat([own, *[guess] * len(views)])
         images, targets = self._mix(images, targets, batch.generator)
         logits = self.classifier(images).float()

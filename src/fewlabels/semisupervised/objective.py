@@ -147,11 +147,6 @@ def ramp_up(progress: float, length: float) -> float:
     return math.exp(-5.0 * (1.0 - progress / length) ** 2)
 
 
-def squared_difference(p: Tensor, q: Tensor) -> Tensor:
-    """Mean over images and classes of the squared difference of probabilities (B, K)."""
-    return F.mse_loss(p, q)
-
-
 def entropy(logits: Tensor) -> Tensor:
     """Mean entropy of the predictions, in nats, from logits (B, K)."""
     logarithms = F.log_softmax(logits.float(), dim=1)

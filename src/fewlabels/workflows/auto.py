@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +11,14 @@ import numpy.typing as npt
 from scipy.stats import chisquare
 
 from fewlabels.data.selection import Selection
-from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, run_baselines
-from fewlabels.evaluation.metrics import Evaluation
+from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, run_baselines, together
+from fewlabels.evaluation.metrics import standard_errors_ahead
 from fewlabels.networks.classifier import Classifier
 from fewlabels.progress import say
 from fewlabels.runs.run_folder import RunFolder
 from fewlabels.training.trainer import PhaseResult
 from fewlabels.workflows.candidates import Candidate, best, comparison_row
-from fewlabels.workflows.judging import Judging, judge_by
+from fewlabels.workflows.judging import ENOUGH_PER_CLASS, Judging, judge_by
 from fewlabels.workflows.methods import (
     SCRATCH,
     Method,
@@ -46,6 +45,9 @@ _TIMED_STEPS = 8
 
 _FEWEST_STEPS = 30
 """Optimiser steps below which a network has learnt nothing worth judging."""
+
+_LEAST_SCRATCH_STEPS = 150
+"""Steps of the network from scratch that must fit in the budget, or no network is tried."""
 
 _FEW_PER_CLASS, _GRAPH_START = 10, 0.15
 
@@ -110,7 +112,7 @@ class _Choice:
         count = len(self.judging.judged)
         reason = {
             "validation": f"judged on {count} validation images, as every class has at least "
-            "20 labels",
+            f"{ENOUGH_PER_CLASS} labels",
             "cross-validation": f"judged by cross-validation in {len(self.judging.turns)} turns "
             f"over all {count} labels, as the rarest class has only {sizes.min()}",
             "nothing": "judged by nothing: with one label in a class none can be held out, so "
@@ -174,8 +176,10 @@ class _Choice:
         return [vars(together(results)) for results in zip(*turns, strict=True)]
 
     def time_for_networks(self) -> bool:
-        """Whether an epoch of the most thorough method fits in what is left."""
-        needed = self.plan.remember("least seconds", lambda: self._seconds_a_step(SCRATCH) * 150)
+        """Whether the cheapest network fits in what is left, with a little to spare for others."""
+        needed = self.plan.remember(
+            "least seconds", lambda: self._seconds_a_step(SCRATCH) * _LEAST_SCRATCH_STEPS
+        )
         left = self.plan.remember("left for networks", lambda: self.plan.left - self.reserve)
         if left >= needed or not self.baselines:
             return True
@@ -217,26 +221,25 @@ class _Choice:
             self.step_seconds[method.name] = _seconds_a_step(trained[-1].phase)
         self.candidates.append(Candidate(method, trained[-1], probabilities, evaluation, seconds))
         if method is SCRATCH:
-            self._decide_on_flips(trained[-1], evaluation)
+            self._decide_on_flips(trained[-1])
 
-    def _decide_on_flips(self, trained: Trained, evaluation: Evaluation) -> None:
+    def _decide_on_flips(self, trained: Trained) -> None:
         """Mirrored images are as good as others where a network takes them for the same."""
         settings = self.context.settings
         if settings.augment.flip != "auto":
             return
 
         def measure() -> dict[str, float]:
-            mirrored = np.ascontiguousarray(self.judging.part(self._last_turn).images[..., ::-1])
-            found = self._model(trained).predict(mirrored, self.context.compute).argmax(axis=1)
-            labels = self.judging.labelled.labels[self._last_turn]
-            as_before = (
-                self._model(trained)
-                .predict(self.judging.part(self._last_turn).images, self.context.compute)
-                .argmax(axis=1)
+            _, judged = self.judging.parts()[-1]  # what this network has not learnt from
+            mirrored = np.ascontiguousarray(judged.images[..., ::-1])
+            right, right_mirrored = (
+                self._model(trained).predict(images, self.context.compute).argmax(axis=1)
+                == judged.labels
+                for images in (judged.images, mirrored)
             )
-            difference = (found == labels).astype(float) - (as_before == labels)
-            error = float(difference.std() / math.sqrt(len(labels)))
-            return {"difference": float(difference.mean()), "error": error, "n": len(labels)}
+            difference = right_mirrored.astype(float) - right
+            error = float(difference.std() / math.sqrt(len(difference)))
+            return {"difference": float(difference.mean()), "error": error, "n": len(difference)}
 
         found = self.plan.remember("flips", measure)
         keep = found["difference"] >= -max(found["error"], 1 / found["n"])
@@ -247,10 +250,6 @@ class _Choice:
             f"accuracy of the network from scratch by {change}."
         )
 
-    @property
-    def _last_turn(self) -> npt.NDArray[np.intp]:
-        return self.judging.turns[-1][1]
-
     def winner(self) -> Candidate | None:
         """The network to train on all labels; None where a baseline is better.
 
@@ -260,14 +259,14 @@ class _Choice:
         if not self.candidates:
             return None
         labels = self.judging.labels
-        chosen = self.candidates[-1]
-        for other in sorted(self.candidates[:-1], key=lambda one: -one.evaluation.accuracy):
-            if ahead(other.correct(labels), chosen.correct(labels)) > 1:
-                chosen = other
-        rival = max(self.baselines, key=lambda row: row.num_correct)
+        chosen = best(self.candidates)
+        for joint in self.candidates:
+            if joint.method.kind == "semisupervised":
+                lead = standard_errors_ahead(chosen.correct(labels), joint.correct(labels))
+                chosen = chosen if lead > 1 else joint
+        rival = self._best_baseline
         wrong = rival.n - rival.num_correct + int((~chosen.correct(labels)).sum())
-        lead = rival.num_correct - chosen.evaluation.num_correct
-        if lead > math.sqrt(wrong):
+        if rival.num_correct - chosen.evaluation.num_correct > math.sqrt(wrong):
             return None
         self.plan.tell(
             f"Chosen: {chosen.name.replace('_', ' ')}, right on {chosen.evaluation.accuracy:.1%} "
@@ -275,8 +274,12 @@ class _Choice:
         )
         return chosen
 
+    @property
+    def _best_baseline(self) -> BaselineResult:
+        return max(self.baselines, key=lambda row: row.num_correct)
+
     def _others(self, chosen: Candidate) -> str:
-        rival = max(self.baselines, key=lambda row: row.num_correct)
+        rival = self._best_baseline
         networks = [one for one in self.candidates if one is not chosen]
         rows = [(one.name, one.evaluation.accuracy) for one in networks]
         rows.append((rival.name, rival.accuracy))
@@ -284,6 +287,8 @@ class _Choice:
         words = f"The best of the others, {name.replace('_', ' ')}, was right on {accuracy:.1%}"
         if accuracy <= chosen.evaluation.accuracy:
             return f"{words}."
+        if chosen.method.kind != "semisupervised":
+            return f"{words}, which is no more than the noise of so few images."
         return (
             f"{words}, which is no more than the noise of so few images; and what learns from all "
             "images gains most by a longer training."
@@ -291,7 +296,7 @@ class _Choice:
 
     def ship_baseline(self) -> Outcome:
         """The best baseline, fitted to all labels."""
-        rival = max(self.baselines, key=lambda row: row.num_correct)
+        rival = self._best_baseline
         if self.candidates:
             network = best(self.candidates)
             self.plan.tell(
@@ -360,7 +365,9 @@ class _Choice:
         if method.pretrained:
             self._pretrain()
         seconds = self.plan.left - self.reserve
-        context = self._shortened(method, "final training", seconds) or self.context
+        # However little time is left: a model must come out, and its schedule must end.
+        context = self._shortened(method, "final training", seconds, at_least=_FEWEST_STEPS)
+        assert context is not None
         say("Training on all labels …")
         trained = self._train(
             context,
@@ -422,8 +429,13 @@ class _Choice:
             self._pretrain()
         return _TRIAL_SHARE[method.kind] * self.plan.budget / len(self.judging.turns)
 
-    def _shortened(self, method: Method, decision: str, seconds: float) -> Context | None:
-        """The context with as many epochs as fit in so many seconds; None where none does."""
+    def _shortened(
+        self, method: Method, decision: str, seconds: float, at_least: int = 0
+    ) -> Context | None:
+        """The context with as many epochs as fit in so many seconds.
+
+        None where fewer steps fit than are worth it, unless `at_least` so many are taken anyway.
+        """
         settings = self.context.settings
         joint = method.kind == "semisupervised"
         config = settings.joint_training if joint else settings.training
@@ -433,6 +445,7 @@ class _Choice:
             return int(seconds / step)
 
         steps = self.plan.remember(f"steps of {decision}", decide)
+        steps = max(steps, at_least)
         if steps < _FEWEST_STEPS:
             return None
         if joint:
@@ -446,7 +459,8 @@ class _Choice:
         turns = self.judging.turns
         learnt = turns[0][0] if turns else self.judging.labelled.labels
         epoch = math.ceil(len(learnt) / config.batch_size)
-        return self._with(training=replace(config, epochs=min(config.epochs, steps // epoch)))
+        epochs = max(1, min(config.epochs, steps // epoch))
+        return self._with(training=replace(config, epochs=epochs))
 
     def _throwaway(self) -> Context:
         """A context for a few steps of each kind of training, of which nothing is kept."""
@@ -501,33 +515,8 @@ class _Choice:
         )
 
 
-def ahead(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
-    """By how many standard errors one is right more often than the other, on the same images.
-
-    Source: McNemar, "Note on the sampling error of the difference between correlated proportions",
-    1947.
-    """
-    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
-    return (gained - lost) / math.sqrt(gained + lost) if gained + lost else 0.0
-
-
 def _seconds_a_step(phase: PhaseResult) -> float:
     """Of the median epoch after the first, which warms up."""
     steps = np.diff([0, *(int(row["step"]) for row in phase.history)])
     seconds = [float(row["seconds"]) for row in phase.history]
     return float(np.median([s / n for s, n in zip(seconds[1:], steps[1:], strict=True)]))
-
-
-def together(results: Sequence[BaselineResult]) -> BaselineResult:
-    """One baseline's results over all turns as one."""
-    n = sum(one.n for one in results)
-    num_correct = sum(one.num_correct for one in results)
-    return BaselineResult(
-        name=results[0].name,
-        accuracy=num_correct / n,
-        num_correct=num_correct,
-        n=n,
-        num_labels=max(one.num_labels for one in results),
-        seconds=sum(one.seconds for one in results),
-        note=results[0].note,
-    )

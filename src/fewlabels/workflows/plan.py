@@ -35,7 +35,7 @@ class Plan:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, without the time in which it lay still."""
+        """Seconds since the run began; after a restart, those up to its last decision count."""
         return self._before + time.perf_counter() - self._started
 
     @property
