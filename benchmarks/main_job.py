@@ -268,6 +268,7 @@ def measure_fit(results: dict[str, Any]) -> None:
     """Whole `fewlabels fit` on MNIST with 300 labels: seconds and peak memory."""
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-m", "fewlabels", "fit", "mnist", "--num-labels", "300"]
+        command += ["--recipe", "default"]
         started = time.perf_counter()
         done = subprocess.run(
             [*command, "--open-test", "--json", "--out", runs],

@@ -81,7 +81,7 @@ def others(results: dict[str, Any]) -> list[str]:
         )
     fit = results["fit"]
     lines.append(
-        "| `fewlabels fit mnist --num-labels 300`, all phases and report | "
+        "| `fewlabels fit mnist --num-labels 300 --recipe default`, all phases and report | "
         f"{fit['seconds']:.0f} s, peak memory {fit['peak_memory_megabytes'] / 1000:.2f} GB |"
     )
     lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from dataclasses import replace
@@ -193,6 +194,16 @@ def test_one_label_a_class_trains_without_a_number(tmp_path: Path) -> None:
     assert result["chosen"] == "fixmatch"
     page = (Path(result["run"]) / "report.html").read_text()
     assert "nobody knows how good this is" in page
+
+
+def test_final_training_without_time_still_ends_its_schedule(tmp_path: Path) -> None:
+    images = written(tmp_path / "images", [0, 1, 2, *[None] * 60])
+    result = run(tmp_path / "runs", str(images), 0.5)
+    with open(Path(result["run"]) / "history.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["phase"] == "final"]
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert max(rates) > 1e-3
+    assert rates[-1] < 0.2 * max(rates)
 
 
 def test_without_unlabelled_images_the_labels_do_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from fewlabels.blocks.losses import ClassificationConfig
-from fewlabels.contracts import Batch, Unlabelled
+from fewlabels.contracts import Batch, Mixing, Unlabelled
 from fewlabels.data.builtin import digits
 from fewlabels.errors import ConfigError
 from fewlabels.networks.classifier import Classifier
@@ -286,6 +287,20 @@ def test_mixmatch_with_shares_of_one_is_the_plain_sum() -> None:
     differences = np.concatenate([(one - guess) ** 2 for one in chances])
     expected = labelled_loss(objective.classifier, given) + 4 * differences.mean()
     assert float(objective.loss(given, 0).loss.detach()) == pytest.approx(expected, rel=1e-3)
+
+
+def test_mixmatch_heeds_labels_that_are_mixed_already() -> None:
+    config = MixMatchConfig(weight=0.0, alpha=1e-3)
+    given = batch(2)
+    partners = torch.arange(16).roll(1)
+    mixing = Mixing(partners=partners, share=torch.full((16,), 0.3))
+    chances = softmax(config.build(task()).classifier, given.images)
+    assert given.labels is not None
+    own = np.eye(10)[given.labels.numpy()]
+    targets = 0.3 * own + 0.7 * own[partners.numpy()]
+    expected = float(-(targets * np.log(chances)).sum(axis=1).mean())
+    result = config.build(task()).loss(dataclasses.replace(given, mixing=mixing), 0)
+    assert float(result.loss.detach()) == pytest.approx(expected, rel=1e-3)
 
 
 def test_fixmatch_counts_what_is_sure_of_the_weak_view() -> None:

@@ -364,10 +364,10 @@ class _Choice:
     def _final(self, method: Method, start: Classifier | None = None) -> Trained:
         if method.pretrained:
             self._pretrain()
-        seconds = self.plan.left - self.reserve
-        # However little time is left: a model must come out, and its schedule must end.
-        context = self._shortened(method, "final training", seconds, at_least=_FEWEST_STEPS)
-        assert context is not None
+        context = self._shortened(method, "final training", self.plan.left - self.reserve)
+        until = self.reserve
+        if context is None:  # A model must come out, and its schedule must end.
+            context, until = self._of_steps(method, _FEWEST_STEPS), -math.inf
         say("Training on all labels …")
         trained = self._train(
             context,
@@ -376,7 +376,7 @@ class _Choice:
             self.judging.labelled,
             None,
             start=start,
-            until=self.reserve,
+            until=until,
         )
         self.phases["final"] = trained.phase
         return trained
@@ -429,26 +429,24 @@ class _Choice:
             self._pretrain()
         return _TRIAL_SHARE[method.kind] * self.plan.budget / len(self.judging.turns)
 
-    def _shortened(
-        self, method: Method, decision: str, seconds: float, at_least: int = 0
-    ) -> Context | None:
+    def _shortened(self, method: Method, decision: str, seconds: float) -> Context | None:
         """The context with as many epochs as fit in so many seconds.
 
-        None where fewer steps fit than are worth it, unless `at_least` so many are taken anyway.
+        None where fewer steps fit than are worth it.
         """
-        settings = self.context.settings
-        joint = method.kind == "semisupervised"
-        config = settings.joint_training if joint else settings.training
 
         def decide() -> int:
             step = self.step_seconds.get(method.name) or self._seconds_a_step(method)
             return int(seconds / step)
 
         steps = self.plan.remember(f"steps of {decision}", decide)
-        steps = max(steps, at_least)
-        if steps < _FEWEST_STEPS:
-            return None
-        if joint:
+        return None if steps < _FEWEST_STEPS else self._of_steps(method, steps)
+
+    def _of_steps(self, method: Method, steps: int) -> Context:
+        """The context with at most so many optimiser steps, and at least one epoch."""
+        settings = self.context.settings
+        if method.kind == "semisupervised":
+            config = settings.joint_training
             whole = math.ceil(len(self.pool) / config.batch_size)
             # Where not even one epoch fits, it is made of fewer images.
             epoch = min(settings.unlabelled.epoch_steps, whole, steps)
@@ -456,6 +454,7 @@ class _Choice:
                 joint_training=replace(config, epochs=min(config.epochs, steps // epoch)),
                 unlabelled=replace(settings.unlabelled, epoch_steps=epoch),
             )
+        config = settings.training
         turns = self.judging.turns
         learnt = turns[0][0] if turns else self.judging.labelled.labels
         epoch = math.ceil(len(learnt) / config.batch_size)
@@ -481,9 +480,9 @@ class _Choice:
             count = 2 * self.context.settings.training.batch_size
             labelled = self.judging.part(np.arange(min(len(labelled.labels), count)))
         fresh = replace(method, pretrained=False)
-        return _seconds_a_step(
-            self._train(self._throwaway(), fresh, "timing", labelled, None).phase
-        )
+        # Also where the time is over: what is to be done in no time must still be known.
+        timed = self._train(self._throwaway(), fresh, "timing", labelled, None, until=-math.inf)
+        return _seconds_a_step(timed.phase)
 
     def _model(self, trained: Trained) -> Model:
         data = self.prepared.data
