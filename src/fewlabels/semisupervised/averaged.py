@@ -1,4 +1,4 @@
-"""A copy of a network whose weights are an average over training."""
+"""Averages of weights over training, and objectives whose average predicts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from fewlabels.networks.classifier import Classifier
+from fewlabels.semisupervised.objective import SemiSupervised, Task
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -53,3 +56,24 @@ class Averaged(nn.Module, Generic[Network]):
         )
         for name in ours.keys() - set(averaged):
             ours[name].copy_(theirs[name])
+
+
+class AveragedPredictor(SemiSupervised):
+    """An objective whose classifier, averaged over the steps, predicts in the end.
+
+    Attributes:
+        teacher: the average, which may also guess in training.
+    """
+
+    def __init__(self, task: Task, decay: float) -> None:
+        super().__init__(task)
+        self.teacher = Averaged(self.classifier, decay)
+
+    @property
+    def predictor(self) -> Classifier:
+        """The averaged classifier."""
+        return self.teacher.network
+
+    def after_step(self, step: int) -> None:
+        """Average."""
+        self.teacher.update(self.classifier, step)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 from pydantic.dataclasses import dataclass
@@ -13,25 +12,27 @@ from torch.nn import functional as F
 
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, StepResult
-from fewlabels.data.selection import select
 from fewlabels.errors import ConfigError
-from fewlabels.networks.classifier import Classifier
 from fewlabels.randomness import numpy_generator
-from fewlabels.semisupervised.averaged import Averaged
-from fewlabels.semisupervised.graph import affinity, balanced, neighbours, propagate
+from fewlabels.semisupervised.averaged import AveragedPredictor
+from fewlabels.semisupervised.graph import (
+    affinity,
+    balanced,
+    neighbours,
+    principal_components,
+    propagate,
+)
 from fewlabels.semisupervised.objective import (
-    SemiSupervised,
     Task,
     View,
     unlabelled_part,
     untracked,
 )
-from fewlabels.semisupervised.pool import features
-from fewlabels.semisupervised.pseudo_label import surest
+from fewlabels.semisupervised.pool import nodes
 from fewlabels.semisupervised.virtual_adversarial import unit_length
 
 _STATISTICS_DECAY = 0.99
-_NEIGHBOURS, _GRAPH_ALPHA = 20, 0.99
+_NEIGHBOURS, _GRAPH_ALPHA = 10, 0.999
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -58,9 +59,8 @@ class FixMatchConfig:
     # Share of the training in which guesses come from labels that are propagated over a graph of
     # the encoder's features instead; worth it where the encoder is pretrained and labels are few.
     graph_start: float = Field(default=0.0, ge=0.0, lt=1.0)
-    # Images in that graph, and which share of each class in it is sure enough.
+    # Images in that graph; the others wait.
     graph_nodes: PositiveInt = 20_000
-    graph_share: float = Field(default=0.5, gt=0.0, le=1.0)
     # Of the teacher's average, per step.
     decay: float = Field(default=0.995, ge=0.0, lt=1.0)
 
@@ -76,7 +76,7 @@ class FixMatchConfig:
         return FixMatch(self, task)
 
 
-class FixMatch(SemiSupervised):
+class FixMatch(AveragedPredictor):
     """``mean [max q >= threshold] CE(p(strong view), argmax q)``, q the guess from the weak view.
 
     Sources: FixMatch (Sohn et al., 2020); distribution alignment from ReMixMatch (Berthelot et al.,
@@ -90,9 +90,8 @@ class FixMatch(SemiSupervised):
     targets: Tensor
 
     def __init__(self, config: FixMatchConfig, task: Task) -> None:
-        super().__init__(task)
+        super().__init__(task, config.decay)
         self.config = config
-        self.teacher = Averaged(self.classifier, config.decay)
         uniform = torch.full((self.num_classes,), 1 / self.num_classes)
         self.register_buffer("prior", class_prior(config.alignment, task))
         self.register_buffer("mean_guess", uniform.clone())
@@ -101,11 +100,6 @@ class FixMatch(SemiSupervised):
         self.task = task
         count = len(task.unlabelled) if config.graph_start else 0
         self.register_buffer("targets", torch.full((count,), -1))
-
-    @property
-    def predictor(self) -> Classifier:
-        """The teacher."""
-        return self.teacher.network
 
     def loss(self, batch: Batch, step: int) -> StepResult:
         """One pass over labelled images and strong views, one without gradient for the guesses."""
@@ -153,17 +147,13 @@ class FixMatch(SemiSupervised):
     def _propagate(self) -> None:
         labels = torch.from_numpy(self.task.labels)
         rng = numpy_generator(self.task.seed, "graph")
-        count = min(len(self.task.unlabelled), self.config.graph_nodes)
-        drawn = np.sort(rng.permutation(len(self.task.unlabelled))[:count])
-        known = features(self.classifier.encoder, self.task.images)
-        unknown = features(self.classifier.encoder, select(self.task.unlabelled, drawn))
-        nodes = torch.cat([known, unknown])
-        nodes = nodes - nodes.mean(dim=0)
-        graph = affinity(*neighbours(nodes, min(_NEIGHBOURS, len(nodes) - 1)))
-        shares = propagate(graph, labels, self.num_classes, _GRAPH_ALPHA)
-        shares = balanced(shares, self.prior.cpu())[len(labels) :]
-        places = torch.from_numpy(drawn).to(self.targets.device)
-        self.targets[places] = surest(shares, self.config.graph_share).to(self.targets.device)
+        features, drawn = nodes(self.classifier.encoder, self.task, self.config.graph_nodes, rng)
+        close = neighbours(principal_components(features), min(_NEIGHBOURS, len(features) - 1))
+        shares = propagate(affinity(*close), labels, self.num_classes, _GRAPH_ALPHA)
+        if self.config.alignment != "none":
+            shares = balanced(shares, self.prior.cpu())
+        guesses = shares[len(labels) :].argmax(dim=1)
+        self.targets[torch.from_numpy(drawn).to(self.targets.device)] = guesses.to(self.targets)
 
     def aligned(self, guess: Tensor) -> Tensor:
         """``q_k * prior_k / running mean of q_k``, scaled to sum 1; (B, K)."""
@@ -201,10 +191,6 @@ class FixMatch(SemiSupervised):
         ours = F.normalize(mean / histogram.clamp_min(1e-3), p=1.0, dim=0)
         target = F.normalize(self.mean_guess / self.mean_histogram.clamp_min(1e-3), p=1.0, dim=0)
         return (target * ours.clamp_min(1e-8).log()).sum() * used.any()
-
-    def after_step(self, step: int) -> None:
-        """Average."""
-        self.teacher.update(self.classifier, step)
 
 
 def class_prior(alignment: str | tuple[float, ...], task: Task) -> Tensor:

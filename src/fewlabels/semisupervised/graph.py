@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.semi_supervised import LabelSpreading
 from torch import Tensor
@@ -15,6 +16,21 @@ from torch.nn import functional as F
 _ROWS_AT_ONCE = 1_024
 _MOST_ITERATIONS = 100
 _BALANCING_ROUNDS = 50
+
+
+def principal_components(features: Tensor, count: int = 256) -> Tensor:
+    """The leading components of centred features; their cosines are nearly those of all.
+
+    Args:
+        features: float32 (N, D).
+        count: how many, where there are so many.
+
+    Returns:
+        float32 (N, min(count, N, D)) on the same device.
+    """
+    most = min(count, *features.shape)
+    found = PCA(most, svd_solver="covariance_eigh").fit_transform(features.cpu().numpy())
+    return torch.from_numpy(found).to(features)
 
 
 def neighbours(features: Tensor, count: int) -> tuple[Tensor, Tensor]:

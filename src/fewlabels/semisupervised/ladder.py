@@ -21,9 +21,8 @@ from fewlabels.contracts import Batch, StepResult
 from fewlabels.errors import ConfigError
 from fewlabels.networks.classifier import Classifier
 from fewlabels.randomness import generator
-from fewlabels.semisupervised.averaged import Averaged
+from fewlabels.semisupervised.averaged import AveragedPredictor
 from fewlabels.semisupervised.objective import (
-    SemiSupervised,
     Task,
     View,
     unlabelled_part,
@@ -70,7 +69,7 @@ class Level:
     deviation: Tensor
 
 
-class Ladder(SemiSupervised):
+class Ladder(AveragedPredictor):
     """``CE(noisy prediction, label) + sum_l cost_l * mean (z_l - denoised z_l)²``.
 
     z_l are the batch-normalised values of layer l in a pass without noise. From the top down, each
@@ -82,9 +81,8 @@ class Ladder(SemiSupervised):
     """
 
     def __init__(self, config: LadderConfig, task: Task) -> None:
-        super().__init__(task)
+        super().__init__(task, config.decay)
         self.config = config
-        self.average = Averaged(self.classifier, config.decay)
         weights = generator(task.seed, "ladder")
         sizes = [self.num_classes]
         if config.kind == "full":
@@ -94,11 +92,6 @@ class Ladder(SemiSupervised):
         )
         initialise(self.down, "xavier", weights)
         self.denoise = nn.ModuleList(Denoiser(size) for size in sizes)
-
-    @property
-    def predictor(self) -> Classifier:
-        """The averaged network."""
-        return self.average.network
 
     def loss(self, batch: Batch, step: int) -> StepResult:
         """One pass without noise, one with, one down."""
@@ -138,10 +131,6 @@ class Ladder(SemiSupervised):
             if number:
                 above = normalised(self.down[number - 1](denoised).float()).values
         return total
-
-    def after_step(self, step: int) -> None:
-        """Average."""
-        self.average.update(self.classifier, step)
 
 
 class Denoiser(nn.Module):

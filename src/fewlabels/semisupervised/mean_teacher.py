@@ -11,10 +11,8 @@ from torch.nn import functional as F
 
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, StepResult
-from fewlabels.networks.classifier import Classifier
-from fewlabels.semisupervised.averaged import Averaged
+from fewlabels.semisupervised.averaged import AveragedPredictor
 from fewlabels.semisupervised.objective import (
-    SemiSupervised,
     Task,
     View,
     ramp_up,
@@ -41,21 +39,15 @@ class MeanTeacherConfig:
         return MeanTeacher(self, task)
 
 
-class MeanTeacher(SemiSupervised):
+class MeanTeacher(AveragedPredictor):
     """``w(t) * mean (p_student(u') - p_teacher(u''))²`` over two views of each unlabelled image.
 
     Source: Mean teachers are better role models (Tarvainen and Valpola, 2017).
     """
 
     def __init__(self, config: MeanTeacherConfig, task: Task) -> None:
-        super().__init__(task)
+        super().__init__(task, config.decay)
         self.config = config
-        self.teacher = Averaged(self.classifier, config.decay)
-
-    @property
-    def predictor(self) -> Classifier:
-        """The teacher."""
-        return self.teacher.network
 
     def loss(self, batch: Batch, step: int) -> StepResult:
         """The student sees labelled images and the first view, the teacher the second."""
@@ -67,7 +59,3 @@ class MeanTeacher(SemiSupervised):
         difference = F.mse_loss(unknown.softmax(dim=1), target)
         weight = self.config.weight * ramp_up(self.progress, self.config.ramp)
         return self.result(batch, known, difference, weight)
-
-    def after_step(self, step: int) -> None:
-        """Average."""
-        self.teacher.update(self.classifier, step)

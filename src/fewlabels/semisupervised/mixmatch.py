@@ -13,10 +13,8 @@ from torch.nn import functional as F
 from fewlabels.blocks.losses import mixed_targets
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, StepResult
-from fewlabels.networks.classifier import Classifier
-from fewlabels.semisupervised.averaged import Averaged
+from fewlabels.semisupervised.averaged import AveragedPredictor
 from fewlabels.semisupervised.objective import (
-    SemiSupervised,
     Task,
     View,
     ramp_up,
@@ -48,7 +46,7 @@ class MixMatchConfig:
         return MixMatch(self, task)
 
 
-class MixMatch(SemiSupervised):
+class MixMatch(AveragedPredictor):
     """``CE on mixed labelled images + w(t) * mean (p - q)² on mixed unlabelled ones``.
 
     The guess q of an unlabelled image is the mean prediction over its views, sharpened. Every image
@@ -60,14 +58,8 @@ class MixMatch(SemiSupervised):
     """
 
     def __init__(self, config: MixMatchConfig, task: Task) -> None:
-        super().__init__(task)
+        super().__init__(task, config.decay)
         self.config = config
-        self.average = Averaged(self.classifier, config.decay)
-
-    @property
-    def predictor(self) -> Classifier:
-        """The averaged network."""
-        return self.average.network
 
     def loss(self, batch: Batch, step: int) -> StepResult:
         """One pass for the guesses, one over all mixed images."""
@@ -109,10 +101,6 @@ class MixMatch(SemiSupervised):
         share = torch.maximum(share, 1 - share)
         mixed = torch.lerp(images[partners], images, share.view(-1, 1, 1, 1))
         return mixed, torch.lerp(targets[partners], targets, share.view(-1, 1))
-
-    def after_step(self, step: int) -> None:
-        """Average."""
-        self.average.update(self.classifier, step)
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:

@@ -11,15 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels.contracts import Batch, StepResult
-from fewlabels.data.selection import select
-from fewlabels.networks.classifier import Classifier
 from fewlabels.randomness import numpy_generator
-from fewlabels.semisupervised.averaged import Averaged
-from fewlabels.semisupervised.objective import SemiSupervised, Task, unlabelled_part
-from fewlabels.semisupervised.pool import features
+from fewlabels.semisupervised.averaged import AveragedPredictor
+from fewlabels.semisupervised.objective import Task, unlabelled_part
+from fewlabels.semisupervised.pool import nodes
 
 
-class Transductive(SemiSupervised):
+class Transductive(AveragedPredictor):
     """``mean w_i CE(f(u_i), guess_i)``: guesses come from a graph, with a weight for sureness.
 
     The weight is one minus the guess's entropy over log K, times a factor that makes up for classes
@@ -33,17 +31,11 @@ class Transductive(SemiSupervised):
     weights: Tensor
 
     def __init__(self, config: Any, task: Task) -> None:
-        super().__init__(task)
+        super().__init__(task, config.decay)
         self.config = config
         self.task = task
-        self.average = Averaged(self.classifier, config.decay)
         self.register_buffer("targets", torch.zeros(len(task.unlabelled), dtype=torch.int64))
         self.register_buffer("weights", torch.zeros(len(task.unlabelled)))
-
-    @property
-    def predictor(self) -> Classifier:
-        """The averaged network."""
-        return self.average.network
 
     @abstractmethod
     def spread(self, nodes: Tensor, labels: Tensor) -> Tensor:
@@ -61,14 +53,12 @@ class Transductive(SemiSupervised):
         if epoch < first or (epoch - first) % self.config.every:
             return
         rng = numpy_generator(self.task.seed, "graph", epoch)
-        count = min(len(self.task.unlabelled), max(1, self.config.nodes - len(self.task.labels)))
-        drawn = np.sort(rng.permutation(len(self.task.unlabelled))[:count])
         encoder = self.predictor.encoder if epoch else self.classifier.encoder
-        known = features(encoder, self.task.images)
-        unknown = features(encoder, select(self.task.unlabelled, drawn))
-        labels = torch.from_numpy(self.task.labels).to(known.device)
-        found = self.spread(torch.cat([known, unknown]), labels)[len(known) :]
-        places = torch.from_numpy(drawn).to(known.device)
+        count = self.config.nodes - len(self.task.labels)
+        features, drawn = nodes(encoder, self.task, count, rng)
+        labels = torch.from_numpy(self.task.labels).to(features.device)
+        found = self.spread(features, labels)[len(labels) :]
+        places = torch.from_numpy(drawn).to(features.device)
         self.weights.zero_()
         self.targets[places] = found.argmax(dim=1)
         self.weights[places] = sureness(found)
@@ -88,10 +78,6 @@ class Transductive(SemiSupervised):
             self.config.weight,
             used_share=(weights > 0).float().mean(),
         )
-
-    def after_step(self, step: int) -> None:
-        """Average."""
-        self.average.update(self.classifier, step)
 
 
 def sureness(probabilities: Tensor) -> Tensor:

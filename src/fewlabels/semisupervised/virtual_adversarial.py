@@ -12,10 +12,8 @@ from torch.nn import functional as F
 
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, StepResult
-from fewlabels.networks.classifier import Classifier
-from fewlabels.semisupervised.averaged import Averaged
+from fewlabels.semisupervised.averaged import AveragedPredictor
 from fewlabels.semisupervised.objective import (
-    SemiSupervised,
     Task,
     View,
     entropy,
@@ -47,7 +45,7 @@ class VirtualAdversarialConfig:
         return VirtualAdversarial(self, task)
 
 
-class VirtualAdversarial(SemiSupervised):
+class VirtualAdversarial(AveragedPredictor):
     """``mean KL(p(u) || p(u + r)) + w H(p(u))``, r the change of length epsilon that hurts most.
 
     r is found by power iteration: the gradient of the divergence at ``xi * d``, from a random d,
@@ -57,14 +55,8 @@ class VirtualAdversarial(SemiSupervised):
     """
 
     def __init__(self, config: VirtualAdversarialConfig, task: Task) -> None:
-        super().__init__(task)
+        super().__init__(task, config.decay)
         self.config = config
-        self.average = Averaged(self.classifier, config.decay)
-
-    @property
-    def predictor(self) -> Classifier:
-        """The averaged network."""
-        return self.average.network
 
     def loss(self, batch: Batch, step: int) -> StepResult:
         """One pass for the predictions, `iterations` for the direction, one for the change."""
@@ -92,10 +84,6 @@ class VirtualAdversarial(SemiSupervised):
             divergence = kullback_leibler(logits, changed)
             (direction,) = torch.autograd.grad(divergence, small)
         return self.config.epsilon * unit_length(direction.detach())
-
-    def after_step(self, step: int) -> None:
-        """Average."""
-        self.average.update(self.classifier, step)
 
 
 def unit_length(changes: Tensor) -> Tensor:

@@ -36,9 +36,10 @@ from fewlabels.workflows.prepare import Prepared
 DEFAULT_BUDGET = 300.0
 """Seconds for everything where nothing else is asked for."""
 
-# Shares of the budget: pretraining, each candidate's trial over all turns, and what must be left at
+# Shares of the budget: pretraining (longer where labels are few, as a graph of its features then
+# gives the first guesses), each candidate's trial over all turns, and what must be left at
 # the end for the model, the report and whatever the estimates missed.
-_PRETRAINING_SHARE = 0.15
+_PRETRAINING_SHARE, _PRETRAINING_SHARE_OF_FEW = 0.15, 0.35
 _TRIAL_SHARE = {"scratch": 0.03, "transfer": 0.03, "semisupervised": 0.12}
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 6.0
 _TIMED_STEPS = 8
@@ -49,7 +50,7 @@ _FEWEST_STEPS = 30
 _LEAST_SCRATCH_STEPS = 150
 """Steps of the network from scratch that must fit in the budget, or no network is tried."""
 
-_FEW_PER_CLASS, _GRAPH_START = 10, 0.15
+_GRAPH_START = 0.1
 
 
 def choose_automatically(
@@ -96,7 +97,7 @@ class _Choice:
         self.baselines: list[BaselineResult] = []
         self.candidates: list[Candidate] = []
         self.phases: dict[str, Any] = {}
-        self.few = False  # so few labels a class that a trial on a part of them may go astray
+        self.few = False  # so few labels a class that a graph of all images says more than they do
         self.step_seconds: dict[str, float] = {}  # of methods that have been tried
         self.reserve = _RESERVE_SHARE * plan.budget + _RESERVE_SECONDS
 
@@ -144,13 +145,13 @@ class _Choice:
         chosen = self.context.settings.semisupervised
         if unlabelled <= 0 or not hasattr(chosen, "graph_start"):
             return
-        self.few = float(sizes.mean()) < _FEW_PER_CLASS
+        self.few = float(sizes.mean()) < ENOUGH_PER_CLASS
         if not self.few:
             return
         self._set(semisupervised=replace(chosen, graph_start=_GRAPH_START))
         self.plan.tell(
             "The first guesses come from a graph of similar images, as there are fewer than "
-            f"{_FEW_PER_CLASS} labels a class."
+            f"{ENOUGH_PER_CLASS} labels a class."
         )
 
     def try_baselines(self) -> None:
@@ -412,7 +413,8 @@ class _Choice:
         def decide() -> int:
             some = self.pool.narrow(np.arange(min(len(self.pool), _TIMED_STEPS * batch_size)))
             phase = pretrain(self._throwaway(), some).phase
-            seconds = _PRETRAINING_SHARE * self.plan.budget
+            share = _PRETRAINING_SHARE_OF_FEW if self.few else _PRETRAINING_SHARE
+            seconds = share * self.plan.budget
             return int(seconds / _seconds_a_step(phase) * batch_size / len(self.pool))
 
         config = self.context.settings.pretraining
