@@ -41,7 +41,7 @@ DEFAULT_BUDGET = 300.0
 # the end for the model, the report and whatever the estimates missed.
 _PRETRAINING_SHARE, _PRETRAINING_SHARE_OF_FEW = 0.15, 0.35
 _TRIAL_SHARE = {"scratch": 0.03, "transfer": 0.03, "semisupervised": 0.12}
-_RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 6.0
+_RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 9.0
 _TIMED_STEPS = 8
 
 _FEWEST_STEPS = 30
