@@ -36,10 +36,9 @@ from fewlabels.workflows.prepare import Prepared
 DEFAULT_BUDGET = 300.0
 """Seconds for everything where nothing else is asked for."""
 
-# Shares of the budget: pretraining (longer where labels are few, as a graph of its features then
-# gives the first guesses), each candidate's trial over all turns, and what must be left at
+# Shares of the budget: pretraining, each candidate's trial over all turns, and what must be left at
 # the end for the model, the report and whatever the estimates missed.
-_PRETRAINING_SHARE, _PRETRAINING_SHARE_OF_FEW = 0.15, 0.35
+_PRETRAINING_SHARE = 0.35
 _TRIAL_SHARE = {"scratch": 0.03, "transfer": 0.03, "semisupervised": 0.12}
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 9.0
 _TIMED_STEPS = 8
@@ -413,8 +412,7 @@ class _Choice:
         def decide() -> int:
             some = self.pool.narrow(np.arange(min(len(self.pool), _TIMED_STEPS * batch_size)))
             phase = pretrain(self._throwaway(), some).phase
-            share = _PRETRAINING_SHARE_OF_FEW if self.few else _PRETRAINING_SHARE
-            seconds = share * self.plan.budget
+            seconds = _PRETRAINING_SHARE * self.plan.budget
             return int(seconds / _seconds_a_step(phase) * batch_size / len(self.pool))
 
         config = self.context.settings.pretraining
