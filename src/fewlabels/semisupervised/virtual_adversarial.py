@@ -61,9 +61,11 @@ class VirtualAdversarial(AveragedPredictor):
     def loss(self, batch: Batch, step: int) -> StepResult:
         """One pass for the predictions, `iterations` for the direction, one for the change."""
         view = unlabelled_part(batch).views[0]
-        logits = self.classifier(torch.cat([batch.images, view])).float()
-        known, unknown = logits.split([len(batch.images), len(view)])
+        # Alone, so that batch norms see the same images before and after the change: otherwise
+        # predictions differ even where nothing is changed, and the direction is lost in that.
+        unknown = self.classifier(view).float()
         with untracked(self.classifier):
+            known = self.classifier(batch.images).float()
             change = self._adversarial_change(view, unknown.detach(), batch.generator)
             changed = self.classifier(view + change).float()
         divergence = kullback_leibler(unknown.detach(), changed)
