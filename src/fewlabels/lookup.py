@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from fewlabels.errors import UnknownNameError
 
@@ -38,3 +38,13 @@ def find(table: Mapping[str, Entry], name: str, what: str) -> Entry:
     if name not in table:
         raise UnknownNameError(unknown_name_sentence(name, table, what))
     return table[name]
+
+
+def known_in(table: Mapping[str, Any], what: str) -> Callable[[str], str]:
+    """A check for settings: gives a name back, or raises as `find` does."""
+
+    def check(name: str) -> str:
+        find(table, name, what)
+        return name
+
+    return check

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
+from pydantic import AfterValidator
 from torch import nn
 
-from fewlabels.lookup import find
+from fewlabels.lookup import find, known_in
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
@@ -17,6 +19,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
+
+ActivationName = Annotated[str, AfterValidator(known_in(ACTIVATIONS, "activation"))]
+"""In settings: a name of the table."""
 
 
 def activation(name: str) -> nn.Module:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from fewlabels.lookup import find
+from fewlabels.lookup import find, known_in
 
 Initialisation = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -17,6 +19,9 @@ INITIALISATIONS: dict[str, Initialisation] = {
         weight, nonlinearity="relu", generator=generator
     ),
 }
+
+InitialisationName = Annotated[str, AfterValidator(known_in(INITIALISATIONS, "initialisation"))]
+"""In settings: a name of the table."""
 
 
 def empty_linear(num_inputs: int, num_outputs: int, *, bias: bool = True) -> nn.Linear:

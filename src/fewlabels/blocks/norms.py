@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
+from pydantic import AfterValidator
 from torch import nn
 
-from fewlabels.lookup import find
+from fewlabels.lookup import find, known_in
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda num_features: nn.Identity(),
     "batch": nn.BatchNorm1d,
     "layer": nn.LayerNorm,
 }
+
+NormName = Annotated[str, AfterValidator(known_in(NORMS, "norm"))]
+"""In settings: a name of the table."""
 
 
 def norm(name: str, num_features: int) -> nn.Module:

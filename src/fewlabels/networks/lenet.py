@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fewlabels.blocks.activations import ACTIVATIONS, activation
+from fewlabels.blocks.activations import ActivationName, activation
 from fewlabels.blocks.initialisation import (
-    INITIALISATIONS,
+    InitialisationName,
     empty_convolution,
     empty_linear,
     initialise,
@@ -21,7 +21,6 @@ from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.errors import ConfigError
-from fewlabels.lookup import find
 from fewlabels.networks.mlp import MLPConfig, MLPDecoder
 
 _SMALLEST_SIDE = 4
@@ -33,21 +32,9 @@ class LeNetConfig:
     """Settings of LeNet-5."""
 
     name: Literal["lenet"] = "lenet"
-    activation: str = "relu"
+    activation: ActivationName = "relu"
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    initialisation: str = "kaiming"
-
-    @field_validator("activation")
-    @classmethod
-    def _known_activation(cls, name: str) -> str:
-        find(ACTIVATIONS, name, "activation")
-        return name
-
-    @field_validator("initialisation")
-    @classmethod
-    def _known_initialisation(cls, name: str) -> str:
-        find(INITIALISATIONS, name, "initialisation")
-        return name
+    initialisation: InitialisationName = "kaiming"
 
     def build(self, image_shape: ImageShape, generator: torch.Generator) -> LeNet:
         """A new encoder for images of `image_shape`, its weights drawn from `generator`."""

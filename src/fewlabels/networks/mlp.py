@@ -6,17 +6,16 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fewlabels.blocks.activations import ACTIVATIONS, activation
-from fewlabels.blocks.initialisation import INITIALISATIONS, empty_linear, initialise
-from fewlabels.blocks.norms import NORMS, norm
+from fewlabels.blocks.activations import ActivationName, activation
+from fewlabels.blocks.initialisation import InitialisationName, empty_linear, initialise
+from fewlabels.blocks.norms import NormName, norm
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
-from fewlabels.lookup import find
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -34,28 +33,10 @@ class MLPConfig:
     # A last linear layer without activation, the bottleneck of an autoencoder; "none" leaves it out
     # and the last hidden layer gives the features.
     latent: PositiveInt | Literal["none"] = "none"
-    activation: str = "relu"
-    norm: str = "none"
+    activation: ActivationName = "relu"
+    norm: NormName = "none"
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    initialisation: str = "kaiming"
-
-    @field_validator("activation")
-    @classmethod
-    def _known_activation(cls, name: str) -> str:
-        find(ACTIVATIONS, name, "activation")
-        return name
-
-    @field_validator("norm")
-    @classmethod
-    def _known_norm(cls, name: str) -> str:
-        find(NORMS, name, "norm")
-        return name
-
-    @field_validator("initialisation")
-    @classmethod
-    def _known_initialisation(cls, name: str) -> str:
-        find(INITIALISATIONS, name, "initialisation")
-        return name
+    initialisation: InitialisationName = "kaiming"
 
     def build(self, image_shape: ImageShape, generator: torch.Generator) -> MLP:
         """A new encoder for images of `image_shape`, its weights drawn from `generator`."""

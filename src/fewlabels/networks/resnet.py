@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fewlabels.blocks.activations import ACTIVATIONS, activation
+from fewlabels.blocks.activations import ActivationName, activation
 from fewlabels.blocks.initialisation import (
-    INITIALISATIONS,
+    InitialisationName,
     empty_convolution,
     initialise,
 )
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
-from fewlabels.lookup import find
 from fewlabels.networks.mlp import MLPConfig, MLPDecoder
 
 
@@ -33,20 +32,8 @@ class ResNetConfig:
     stem_stride: PositiveInt = 1
     # Residual blocks of two convolutions in each stage.
     blocks: PositiveInt = 1
-    activation: str = "relu"
-    initialisation: str = "kaiming"
-
-    @field_validator("activation")
-    @classmethod
-    def _known_activation(cls, name: str) -> str:
-        find(ACTIVATIONS, name, "activation")
-        return name
-
-    @field_validator("initialisation")
-    @classmethod
-    def _known_initialisation(cls, name: str) -> str:
-        find(INITIALISATIONS, name, "initialisation")
-        return name
+    activation: ActivationName = "relu"
+    initialisation: InitialisationName = "kaiming"
 
     def build(self, image_shape: ImageShape, generator: torch.Generator) -> ResNet:
         """A new encoder for images of `image_shape`, its weights drawn from `generator`."""
