@@ -187,7 +187,12 @@ def commit() -> str:
 def write_page() -> None:
     """Write the tables from what has been measured."""
     runs = json.loads(RESULTS.read_text())["runs"]
-    lines = [ABOUT, f"Machine: {machine(runs)}.", ""]
+    sources = ", ".join(sorted({run["commit"] for run in runs}))
+    lines = [
+        ABOUT,
+        f"Machine: {machine(runs)}. Source measured (git tree of `src`): {sources}.",
+        "",
+    ]
     for table, rows in TABLES.items():
         measured = [row for row in rows if any(fits(run, table, row) for run in runs)]
         if measured:
@@ -246,7 +251,8 @@ the mean over draws of the labels, stratified by class; all labels are counted, 
 the method included. The official test images (10,000 for MNIST) were opened once at the end of
 each run. The defaults themselves were chosen on other draws of the labels, by the remaining labels
 of MNIST's *training* images: so these figures are those of a recipe that knows MNIST, and other
-images will be harder.
+images will be harder. Rows that were measured with an earlier source, and with fewer draws than the
+goal asks for, are preliminary.
 """
 
 

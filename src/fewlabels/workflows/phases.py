@@ -307,13 +307,8 @@ def train_classifier(
         stop_after: epochs after which to end, with the schedule of the full length.
     """
     settings = context.settings
-    encoder = context.new_encoder(statistics_from, "scratch")
-    if encoder_state is not None:
-        encoder.load_state_dict(encoder_state)
-    classifier = Classifier(encoder, num_classes, generator(context.seed, "head"))
-    weights = None
-    if settings.classification.class_weights == "balanced":
-        weights = balanced_weights(torch.from_numpy(training.labels), num_classes)
+    classifier = _new_classifier(context, num_classes, statistics_from, encoder_state)
+    weights = _class_weights(settings, training.labels, num_classes)
     chosen: Strategy = find(STRATEGIES, strategy, "transfer strategy")() if strategy else Full()
     objective = Supervised(classifier, settings.classification, chosen, weights)
     batches = context.batches(
@@ -353,19 +348,13 @@ def train_jointly(
         out_of_time: asked after each epoch; the training ends where it says so.
     """
     settings = context.settings
-    encoder = context.new_encoder(unlabelled, "scratch")
-    if encoder_state is not None:
-        encoder.load_state_dict(encoder_state)
-    classifier = Classifier(encoder, num_classes, generator(context.seed, "head"))
+    classifier = _new_classifier(context, num_classes, unlabelled, encoder_state)
     if start is not None:
         classifier.load_state_dict(start.state_dict())
-    weights = None
-    if settings.classification.class_weights == "balanced":
-        weights = balanced_weights(torch.from_numpy(training.labels), num_classes)
     task = Task(
         classifier=classifier,
         classification=settings.classification,
-        class_weights=weights,
+        class_weights=_class_weights(settings, training.labels, num_classes),
         images=training.images,
         labels=training.labels,
         unlabelled=unlabelled,
@@ -423,6 +412,22 @@ def pseudo_label_table(
             rows[label]["judged"] = int(judged.sum())
             rows[label]["right"] = int((judged & (validation.labels == label)).sum())
     return rows
+
+
+def _new_classifier(
+    context: Context, num_classes: int, images: Images, encoder_state: dict[str, Tensor] | None
+) -> Classifier:
+    """With a new head, over an encoder that standardises by these images, pretrained or not."""
+    encoder = context.new_encoder(images, "scratch")
+    if encoder_state is not None:
+        encoder.load_state_dict(encoder_state)
+    return Classifier(encoder, num_classes, generator(context.seed, "head"))
+
+
+def _class_weights(settings: Settings, labels: Labels, num_classes: int) -> Tensor | None:
+    if settings.classification.class_weights != "balanced":
+        return None
+    return balanced_weights(torch.from_numpy(labels), num_classes)
 
 
 def _validation(
