@@ -30,8 +30,8 @@ class VirtualAdversarialConfig:
 
     name: Literal["virtual_adversarial"] = "virtual_adversarial"
     weight: NonNegativeFloat = 1.0
-    # Length of the adversarial change, over all pixels of an image, which are in [0, 1]. 0.3 is what
-    # the authors' program takes for MNIST with 100 labels; with 2 all classes flow into one.
+    # Length of the adversarial change, over all pixels of an image, which are in [0, 1]: what the
+    # authors' program takes for MNIST with 100 labels. With 2, all classes flow into one.
     epsilon: PositiveFloat = 0.3
     # Length of the change by which the direction is found.
     xi: PositiveFloat = 0.1
