@@ -18,6 +18,7 @@ from fewlabels.errors import ConfigError
 from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, together
 from fewlabels.evaluation.metrics import standard_errors_ahead
 from fewlabels.training.device import choose
+from fewlabels.workflows.adapting import Seen, adapt
 from fewlabels.workflows.fit import fit, resume
 from fewlabels.workflows.judging import judge_by
 from fewlabels.workflows.model import BaselineModel, load_model, save_model
@@ -224,6 +225,27 @@ def test_unbalanced_labels_give_the_shares_of_the_classes(tmp_path: Path) -> Non
     images = written(tmp_path / "images", [*[0] * 25, *[1] * 5, *[None] * 60])
     result = run(tmp_path / "runs", str(images), 16)
     assert any("as common as among the labels" in line for line in result["decisions"])
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "asked", "network"),
+    [
+        ((1, 28, 28), [], "mlp"),
+        ((3, 32, 32), [], "resnet"),
+        ((1, 128, 96), [], "resnet"),
+        ((3, 32, 32), ["network.name=mlp"], "mlp"),
+        ((3, 32, 32), ["network.dropout=0.1"], "mlp"),
+        ((1, 28, 28), ["network.name=lenet"], "lenet"),
+    ],
+)
+def test_network_follows_the_images_unless_it_is_asked_for(
+    image_shape: tuple[int, int, int], asked: list[str], network: str
+) -> None:
+    said: list[str] = []
+    seen = Seen(image_shape, np.array([30, 30]), 1_000)
+    settings = adapt(load_settings("auto", assignments=asked), seen, said.append)
+    assert settings.network.name == network
+    assert any("network" in line for line in said) is not bool(asked)
 
 
 def test_time_budget_belongs_to_auto_alone(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_unknown_names_list_close_matches() -> None:
             ClassificationConfig,
             {"losss": "a"},
             "Unknown key of [x] 'losss'. Did you mean 'loss'? "
-            "Allowed: class_weights, label_smoothing, loss.",
+            "Allowed: class_weights, label_smoothing, logit_norm, loss.",
         ),
     ],
 )

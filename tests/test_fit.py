@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from fewlabels.data.builtin import digits
 from fewlabels.data.image_set import NO_LABEL
 from fewlabels.errors import DataError, FewlabelsError
+from fewlabels.training.device import choose
 from fewlabels.workflows.compare import compare
 from fewlabels.workflows.fit import fit, resume
+from fewlabels.workflows.model import Model, load_model
 from fewlabels.workflows.prepare import prepare
 from fewlabels.workflows.settings import Settings, load_settings
 from fewlabels.workflows.testing import test_run as open_seal
@@ -185,6 +188,17 @@ def test_scratch_recipe_runs_without_pretraining(tmp_path: Path) -> None:
     result = fit(settings, tmp_path)
     assert result["pretraining"] is None
     assert result["chosen"] == "scratch"
+
+
+def test_norm_of_the_logits_is_saved_with_the_model(tmp_path: Path) -> None:
+    settings = quick_settings("classification.logit_norm=batch", "pretraining.epochs=1")
+    result = fit(settings, tmp_path)
+    model = load_model(Path(result["run"], "model"))
+    assert isinstance(model, Model)
+    assert isinstance(model.classifier.logit_norm, nn.BatchNorm1d)
+    data = digits()
+    found = model.predict(data.images, choose("cpu", "32")).argmax(axis=1)
+    assert (found == data.labels).mean() > 0.6
 
 
 def test_compare_pairs_the_draws() -> None:

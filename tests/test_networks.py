@@ -55,6 +55,17 @@ def test_fully_connected_is_checkable() -> None:
     assert not is_fully_connected(nn.Sequential(nn.LSTM(8, 2)))
 
 
+def test_logit_norm_is_a_part_of_the_head() -> None:
+    encoder = MLPConfig(widths=(8,)).build((1, 4, 4), gen())
+    classifier = Classifier(encoder, 3, gen(), "batch")
+    logits = classifier(torch.rand(50, 1, 4, 4, generator=gen()))
+    torch.testing.assert_close(logits.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits.std(0, correction=0), torch.ones(3), atol=0.05, rtol=0)
+    named = {name for name, _ in classifier.named_parameters() if not name.startswith("encoder.")}
+    assert len(classifier.head_parameters()) == len(named) == 4
+    assert is_fully_connected(classifier)
+
+
 def test_dropout_is_off_in_evaluation() -> None:
     encoder = MLPConfig(widths=(50,), dropout=0.5).build((1, 4, 4), gen()).eval()
     images = torch.rand(3, 1, 4, 4)

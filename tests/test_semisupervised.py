@@ -48,11 +48,11 @@ def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def task(norm: str = "none", network: Any = None) -> Task:
+def task(norm: str = "none", network: Any = None, logit_norm: str = "none") -> Task:
     config = network or MLPConfig(widths=(32, 16), norm=norm)
     data = digits()
     return Task(
-        classifier=Classifier(config.build((1, 8, 8), gen()), 10, gen()),
+        classifier=Classifier(config.build((1, 8, 8), gen()), 10, gen(), logit_norm),
         classification=ClassificationConfig(),
         class_weights=None,
         images=data.images[:NUM_LABELLED],
@@ -238,8 +238,12 @@ def test_unit_length_survives_tiny_gradients() -> None:
     assert torch.allclose(unit_length(tiny).flatten(1).norm(dim=1), torch.ones(3))
 
 
-def test_virtual_adversarial_adds_divergence_and_entropy() -> None:
-    objective = VirtualAdversarialConfig(weight=2.0, entropy=0.5, epsilon=1.0).build(task())
+@pytest.mark.parametrize("alignment", ["none", "uniform", (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)])
+def test_virtual_adversarial_adds_divergence_entropy_and_balance(alignment: Any) -> None:
+    config = VirtualAdversarialConfig(
+        weight=2.0, entropy=0.5, balance=3.0, alignment=alignment, epsilon=1.0
+    )
+    objective = config.build(task())
     given = batch(1)
     result = objective.loss(given, 0)
     view = parts(given).views[0]
@@ -248,6 +252,9 @@ def test_virtual_adversarial_adds_divergence_and_entropy() -> None:
     chances, changed = (softmax(objective.classifier, x) for x in (view, view + change))
     expected = scipy.stats.entropy(chances, changed, axis=1).mean()
     expected += 0.5 * scipy.stats.entropy(chances, axis=1).mean()
+    if alignment != "none":
+        shares = np.ones(10) if alignment == "uniform" else np.array(alignment)
+        expected += 3.0 * scipy.stats.entropy(chances.mean(axis=0), shares)
     total = labelled_loss(objective.classifier, given) + 2 * expected
     assert float(result.loss.detach()) == pytest.approx(total, rel=1e-4)
 
@@ -426,45 +433,52 @@ def test_messages_travel_one_edge_in_a_round() -> None:
         assert (change[rounds + 1 :] == 0).all()
 
 
+def rungs() -> Task:
+    """A task with batch norm at every level."""
+    return task("batch", logit_norm="batch")
+
+
 def test_ladder_without_noise_has_nothing_to_denoise() -> None:
-    objective = LadderConfig(noise=0.0).build(task("batch")).train()
+    objective = LadderConfig(noise=0.0).build(rungs()).train()
     result = objective.loss(batch(1), 0)
     # Denoisers start as the identity, so that clean levels come back as they are.
     assert float(result.logs["unlabelled_loss"]) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_ladder_error_is_the_weighted_sum_over_levels() -> None:
-    objective = LadderConfig(noise=0.3, costs=(2.0, 3.0, 5.0)).build(task("batch")).train()
+    objective = LadderConfig(noise=0.3, costs=(2.0, 3.0, 5.0)).build(rungs()).train()
     given = batch(1)
-    images = torch.cat([given.images, parts(given).views[0]])
+    images = parts(given).views[0]
     with torch.no_grad():
         clean, _ = objective._up(images, None)
         noisy, logits = objective._up(images, gen(5))
-        above = normalised(logits.softmax(1)).values
+        above = normalised(logits.softmax(1))
         expected = 0.0
         for number, cost in ((3, 5.0), (2, 5.0), (1, 3.0), (0, 2.0)):
-            denoised = objective.denoise[number](noisy[number].values, above)
-            expected += cost * float(((denoised - clean[number].values) ** 2).mean())
+            denoised = objective.denoise[number](noisy[number], above)
+            expected += cost * float(((denoised - clean[number]) ** 2).mean())
             if number:
-                above = normalised(objective.down[number - 1](denoised)).values
-    objective = LadderConfig(noise=0.3, costs=(2.0, 3.0, 5.0)).build(task("batch")).train()
+                above = normalised(objective.down[number - 1](denoised))
+    objective = LadderConfig(noise=0.3, costs=(2.0, 3.0, 5.0)).build(rungs()).train()
     found = float(objective.loss(batch(1), 0).logs["unlabelled_loss"])
     assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_ladder_levels_are_batch_normalised() -> None:
-    objective = LadderConfig().build(task("batch")).train()
+    objective = LadderConfig().build(rungs()).train()
     levels, logits = objective._up(torch.rand(64, 1, 8, 8, generator=gen()), None)
-    assert [level.values.shape[1] for level in levels] == [64, 32, 16, 10]
+    assert [level.shape[1] for level in levels] == [64, 32, 16, 10]
     for level in levels[1:]:
-        assert level.values.mean(0).abs().max() < 1e-5
-        assert (level.values.std(0, correction=0) - 1).abs().max() < 0.05
+        assert level.mean(0).abs().max() < 1e-5
+        assert (level.std(0, correction=0) - 1).abs().max() < 0.05
     expected = objective.classifier(torch.rand(64, 1, 8, 8, generator=gen()))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_full_ladder_needs_a_fully_connected_network_with_batch_norm() -> None:
-    for given in (task(), task(network=LeNetConfig())):
+    with pytest.raises(ConfigError, match=r"classification\.logit_norm"):
+        LadderConfig().build(task("batch"))
+    for given in (task(logit_norm="batch"), task(network=LeNetConfig(), logit_norm="batch")):
         with pytest.raises(ConfigError, match="gamma"):
             LadderConfig().build(given)
         LadderConfig(kind="gamma").build(given).loss(batch(1), 0)

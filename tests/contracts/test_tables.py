@@ -161,7 +161,7 @@ def semisupervised(name: str, network: dict[str, Any], seed: int = 0) -> SemiSup
     if name == "ladder" and network["name"] != "mlp":
         settings["kind"] = "gamma"
     task = Task(
-        classifier=Classifier(encoder, 10, gen(seed)),
+        classifier=Classifier(encoder, 10, gen(seed), "batch" if name == "ladder" else "none"),
         classification=ClassificationConfig(),
         class_weights=None,
         images=data.images[:40],

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from fewlabels.blocks.norms import NormName
 from fewlabels.config import RULES
 from fewlabels.contracts import Mixing
 from fewlabels.lookup import find
@@ -18,13 +19,15 @@ from fewlabels.lookup import find
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
 class ClassificationConfig:
-    """The loss on labelled images."""
+    """The classifier's output and the loss on labelled images."""
 
     loss: Literal["cross_entropy", "multiclass_hinge"] = "cross_entropy"
     # Spreads this share of the target over all classes (Szegedy et al., 2016).
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     # "balanced" weighs each class by N / (K * count), so that rare classes are not ignored.
     class_weights: Literal["none", "balanced"] = "none"
+    # Of the logits. "batch" keeps each class as common in every batch as any other.
+    logit_norm: NormName = "none"
 
 
 def cross_entropy(

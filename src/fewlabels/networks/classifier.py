@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fewlabels.blocks.initialisation import empty_linear, initialise
+from fewlabels.blocks.norms import norm
 from fewlabels.contracts import Encoder
 
 FULLY_CONNECTED_PARTS = (
@@ -29,21 +30,41 @@ class Classifier(nn.Module):
     Attributes:
         encoder: images to features.
         head: features to logits.
+        logit_norm: of the logits, so that no class can take all images of a batch; may do nothing.
+        logit_norm_name: its name.
+
+    Args:
+        encoder: images to features.
+        num_classes: K.
+        generator: of the head's weights.
+        logit_norm: name of the norm over the logits.
     """
 
-    def __init__(self, encoder: Encoder, num_classes: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_classes: int,
+        generator: torch.Generator,
+        logit_norm: str = "none",
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = empty_linear(encoder.num_features, num_classes)
+        self.logit_norm_name = logit_norm
+        self.logit_norm = norm(logit_norm, num_classes)
         self.reset_head(generator)
 
     def reset_head(self, generator: torch.Generator) -> None:
         """Draw the head's weights anew."""
         initialise(self.head, "xavier", generator)
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        """All that comes after the encoder."""
+        return [*self.head.parameters(), *self.logit_norm.parameters()]
+
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, K)."""
-        logits: Tensor = self.head(self.encoder(images))
+        logits: Tensor = self.logit_norm(self.head(self.encoder(images)))
         return logits
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, StepResult
-from fewlabels.errors import ConfigError
 from fewlabels.randomness import numpy_generator
+from fewlabels.semisupervised.alignment import Alignment, class_prior
 from fewlabels.semisupervised.averaged import AveragedPredictor
 from fewlabels.semisupervised.graph import (
     affinity,
@@ -47,9 +47,8 @@ class FixMatchConfig:
     thresholds: Literal["fixed", "adaptive"] = "fixed"
     # The fixed threshold.
     threshold: float = Field(default=0.95, ge=0.0, le=1.0)
-    # Which shares of the classes guesses are aligned to: "none" where the unlabelled images may be
-    # of other shares or other classes, "uniform", those of the "labels", or shares by class.
-    alignment: Literal["none", "uniform", "labels"] | tuple[NonNegativeFloat, ...] = "uniform"
+    # Which shares of the classes guesses are aligned to.
+    alignment: Alignment = "uniform"
     # Weight of FreeMatch's term against guesses that favour a few classes.
     fairness: NonNegativeFloat = 0.0
     # Whose guesses count: the averaged "teacher", or the "student" itself, as in the paper.
@@ -63,13 +62,6 @@ class FixMatchConfig:
     graph_nodes: PositiveInt = 20_000
     # Of the teacher's average, per step.
     decay: float = Field(default=0.995, ge=0.0, lt=1.0)
-
-    @field_validator("alignment")
-    @classmethod
-    def _positive(cls, value: object) -> object:
-        if isinstance(value, tuple) and not sum(value) > 0:
-            raise ValueError("must hold at least one share above 0")
-        return value
 
     def build(self, task: Task) -> FixMatch:
         """The objective for a task."""
@@ -191,24 +183,3 @@ class FixMatch(AveragedPredictor):
         ours = F.normalize(mean / histogram.clamp_min(1e-3), p=1.0, dim=0)
         target = F.normalize(self.mean_guess / self.mean_histogram.clamp_min(1e-3), p=1.0, dim=0)
         return (target * ours.clamp_min(1e-8).log()).sum() * used.any()
-
-
-def class_prior(alignment: str | tuple[float, ...], task: Task) -> Tensor:
-    """Shares of the classes, float32 (K,), sum 1.
-
-    Raises:
-        ConfigError: shares given for another number of classes.
-    """
-    count = task.num_classes
-    if isinstance(alignment, tuple):
-        if len(alignment) != count:
-            raise ConfigError(
-                f"`semisupervised.alignment` gives shares of {len(alignment)} classes, but the "
-                f"images have {count}. Give one share for each class, in the order of their names."
-            )
-        shares = torch.tensor(alignment, dtype=torch.float32)
-    elif alignment == "labels":
-        shares = torch.bincount(torch.from_numpy(task.labels), minlength=count).float()
-    else:  # nothing can be known of a class without any label
-        shares = (torch.bincount(torch.from_numpy(task.labels), minlength=count) > 0).float()
-    return shares / shares.sum()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass as plain_dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -54,19 +53,10 @@ class LadderConfig:
         """The objective for a task.
 
         Raises:
-            ConfigError: "full", and the encoder has no batch norm or layers that are not fully
-                connected.
+            ConfigError: the logits have no batch norm; or "full", and the encoder has none or has
+                layers that are not fully connected.
         """
         return Ladder(self, task)
-
-
-@plain_dataclass
-class Level:
-    """One rung: normalised values (B, D) of a layer, and the batch's mean and deviation (D,)."""
-
-    values: Tensor
-    mean: Tensor
-    deviation: Tensor
 
 
 class Ladder(AveragedPredictor):
@@ -75,14 +65,19 @@ class Ladder(AveragedPredictor):
     z_l are the batch-normalised values of layer l in a pass without noise. From the top down, each
     level is denoised from its own noisy values and from what the level above was denoised to.
 
-    Source: Semi-Supervised Learning with Ladder Networks (Rasmus et al., 2015). Unlike there, the
-    head has no norm of its own, labelled and unlabelled images are normalised together, and what is
-    denoised is compared with the normalised values without being shifted and scaled once more.
+    Source: Semi-Supervised Learning with Ladder Networks (Rasmus et al., 2015). Unlike there,
+    what is denoised is compared with the normalised values without being shifted and scaled once
+    more, and the average over unlabelled images normalises in the end.
     """
 
     def __init__(self, config: LadderConfig, task: Task) -> None:
         super().__init__(task, config.decay)
         self.config = config
+        if self.classifier.logit_norm_name != "batch":
+            raise ConfigError(
+                'The ladder needs logits with batch norm: set classification.logit_norm = "batch", '
+                "as the recipe ladder does."
+            )
         weights = generator(task.seed, "ladder")
         sizes = [self.num_classes]
         if config.kind == "full":
@@ -94,42 +89,45 @@ class Ladder(AveragedPredictor):
         self.denoise = nn.ModuleList(Denoiser(size) for size in sizes)
 
     def loss(self, batch: Batch, step: int) -> StepResult:
-        """One pass without noise, one with, one down."""
-        images = torch.cat([batch.images, unlabelled_part(batch).views[0]])
-        clean, _ = self._up(images, None)
-        with untracked(self.classifier):
-            noisy, logits = self._up(images, batch.generator)
-        error = self._denoising_error(clean, noisy, logits)
-        return self.result(batch, logits[: len(batch.images)], error, 1.0)
+        """One pass without noise, one with, one down; labelled images pass with noise alone.
 
-    def _up(self, images: Tensor, random: torch.Generator | None) -> tuple[list[Level], Tensor]:
-        """All levels from the pixels to the logits, with noise where `random` is given."""
+        They are normalised by themselves: the few there are come in every batch, and together the
+        unlabelled ones would be normalised by them.
+        """
+        unknown = unlabelled_part(batch).views[0]
+        clean, _ = self._up(unknown, None)
+        with untracked(self.classifier):
+            noisy, guesses = self._up(unknown, batch.generator)
+            _, known = self._up(batch.images, batch.generator)
+        error = self._denoising_error(clean, noisy, guesses)
+        return self.result(batch, known, error, 1.0)
+
+    def _up(self, images: Tensor, random: torch.Generator | None) -> tuple[list[Tensor], Tensor]:
+        """All levels from the pixels to the logits, with noise where `random` is given.
+
+        Returns:
+            Normalised values (B, D) of each level, and the logits (B, K).
+        """
         noise = _noise(self.config.noise, random)
-        levels: list[Level] = []
+        levels: list[Tensor] = []
         pixels = images + noise(images)
         if self.config.kind == "full":
-            flat = pixels.flatten(1)
-            levels.append(Level(flat, torch.zeros_like(flat[0]), torch.ones_like(flat[0])))
-        with _noisy_norms(self.classifier.encoder, noise) as found:
-            top = self.classifier.head(self.classifier.encoder(pixels)).float()
-        level = normalised(top)
-        level.values = level.values + noise(level.values)
-        if self.config.kind == "full":
-            levels += found
-        logits = torch.addcmul(level.mean, level.values, level.deviation)
-        return [*levels, level], logits
+            levels.append(pixels.flatten(1))
+        with _noisy_norms(self.classifier, noise) as found:
+            logits = self.classifier(pixels).float()
+        return levels + (found if self.config.kind == "full" else found[-1:]), logits
 
-    def _denoising_error(self, clean: list[Level], noisy: list[Level], logits: Tensor) -> Tensor:
-        above = normalised(logits.softmax(dim=1)).values
+    def _denoising_error(self, clean: list[Tensor], noisy: list[Tensor], logits: Tensor) -> Tensor:
+        above = normalised(logits.softmax(dim=1))
         total = logits.new_zeros(())
         for number in reversed(range(len(clean))):
-            denoised = self.denoise[number](noisy[number].values, above)
+            denoised = self.denoise[number](noisy[number], above)
             cost = self.config.costs[min(number, len(self.config.costs) - 1)]
             if self.config.kind == "gamma":
                 cost = self.config.costs[-1]
-            total = total + cost * F.mse_loss(denoised, clean[number].values)
+            total = total + cost * F.mse_loss(denoised, clean[number])
             if number:
-                above = normalised(self.down[number - 1](denoised).float()).values
+                above = normalised(self.down[number - 1](denoised).float())
         return total
 
 
@@ -159,12 +157,10 @@ def _curve(a: Tensor, u: Tensor) -> Tensor:
     return a[0] * torch.sigmoid(a[1] * u + a[2]) + a[3] * u + a[4]
 
 
-def normalised(values: Tensor) -> Level:
+def normalised(values: Tensor) -> Tensor:
     """Values (B, D) to zero mean and unit deviation over the batch."""
-    values = values.float()
-    variance, mean = torch.var_mean(values, dim=0, correction=0)
-    deviation = (variance + _EPSILON).sqrt()
-    return Level((values - mean) / deviation, mean, deviation)
+    variance, mean = torch.var_mean(values.float(), dim=0, correction=0)
+    return (values.float() - mean) / (variance + _EPSILON).sqrt()
 
 
 def _noise(deviation: float, random: torch.Generator | None) -> Callable[[Tensor], Tensor | float]:
@@ -179,28 +175,28 @@ def _noise(deviation: float, random: torch.Generator | None) -> Callable[[Tensor
 
 @contextmanager
 def _noisy_norms(
-    encoder: nn.Module, noise: Callable[[Tensor], Tensor | float]
-) -> Iterator[list[Level]]:
+    network: nn.Module, noise: Callable[[Tensor], Tensor | float]
+) -> Iterator[list[Tensor]]:
     """Within the block, add noise between each batch norm and its affine part; collect levels."""
-    levels: list[Level] = []
+    levels: list[Tensor] = []
 
     def disturb(norm: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         if output.ndim != 2:
             return output
-        level = normalised(inputs[0])
-        level.values = level.values + noise(level.values)
-        levels.append(level)
+        values = normalised(inputs[0])
+        values = values + noise(values)
+        levels.append(values)
         assert isinstance(norm, _BatchNorm)
-        return torch.addcmul(norm.bias, level.values, norm.weight)
+        return torch.addcmul(norm.bias, values, norm.weight)
 
     with ExitStack() as stack:
-        for norm in _norms(encoder):
+        for norm in _norms(network):
             stack.enter_context(norm.register_forward_hook(disturb))
         yield levels
 
 
-def _norms(encoder: nn.Module) -> list[_BatchNorm]:
-    return [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
+def _norms(network: nn.Module) -> list[_BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
 def _level_sizes(classifier: Classifier) -> list[int]:

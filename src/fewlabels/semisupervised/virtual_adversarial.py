@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, StepResult
+from fewlabels.semisupervised.alignment import Alignment, class_prior
 from fewlabels.semisupervised.averaged import AveragedPredictor
 from fewlabels.semisupervised.objective import (
     Task,
@@ -30,14 +31,18 @@ class VirtualAdversarialConfig:
 
     name: Literal["virtual_adversarial"] = "virtual_adversarial"
     weight: NonNegativeFloat = 1.0
-    # Length of the adversarial change, over all pixels of an image, which are in [0, 1]: what the
-    # authors' program takes for MNIST with 100 labels. With 2, all classes flow into one.
-    epsilon: PositiveFloat = 0.3
+    # Length of the adversarial change, over all pixels of an image, which are in [0, 1].
+    epsilon: PositiveFloat = 1.5
     # Length of the change by which the direction is found.
     xi: PositiveFloat = 0.1
     iterations: PositiveInt = 1
     # Weight of the entropy of the predictions, as in the paper's best results.
-    entropy: NonNegativeFloat = 1.0
+    entropy: NonNegativeFloat = 0.2
+    # Weight of the divergence between the mean prediction of a batch and the classes' shares. At 0,
+    # with changes as long as these, one class takes over the others.
+    balance: NonNegativeFloat = 0.8
+    # Those shares; "none" for no such weight.
+    alignment: Alignment = "uniform"
     # Of the averaged network that predicts, per step.
     decay: float = Field(default=0.995, ge=0.0, lt=1.0)
 
@@ -47,17 +52,22 @@ class VirtualAdversarialConfig:
 
 
 class VirtualAdversarial(AveragedPredictor):
-    """``mean KL(p(u) || p(u + r)) + w H(p(u))``, r the change of length epsilon that hurts most.
+    """``mean KL(p(u) || p(u + r)) + w mean H(p(u)) + b KL(mean p(u) || shares)``.
 
-    r is found by power iteration: the gradient of the divergence at ``xi * d``, from a random d,
-    points along the direction in which the prediction bends most.
+    r is the change of length epsilon that hurts most. It is found by power iteration: the gradient
+    of the divergence at ``xi * d``, from a random d, points along the direction in which the
+    prediction bends most.
 
-    Source: Virtual Adversarial Training (Miyato et al., 2018).
+    Sources: Virtual Adversarial Training (Miyato et al., 2018); balance from Learning Discrete
+    Representations via Information Maximizing Self-Augmented Training (Hu et al., 2017).
     """
+
+    prior: Tensor
 
     def __init__(self, config: VirtualAdversarialConfig, task: Task) -> None:
         super().__init__(task, config.decay)
         self.config = config
+        self.register_buffer("prior", class_prior(config.alignment, task))
 
     def loss(self, batch: Batch, step: int) -> StepResult:
         """One pass for the predictions, `iterations` for the direction, one for the change."""
@@ -71,9 +81,17 @@ class VirtualAdversarial(AveragedPredictor):
             changed = self.classifier(view + change).float()
         divergence = kullback_leibler(unknown.detach(), changed)
         together = divergence + self.config.entropy * entropy(unknown)
+        if self.config.balance and self.config.alignment != "none":
+            together = together + self.config.balance * self._imbalance(unknown)
         return self.result(
             batch, known, together, self.config.weight, divergence=divergence.detach()
         )
+
+    def _imbalance(self, logits: Tensor) -> Tensor:
+        """``KL(mean prediction || prior)`` of logits (B, K), in nats."""
+        # A class without labels has no share, and would make the divergence endless.
+        logarithms = self.prior.clamp_min(1e-6).log()
+        return F.kl_div(logarithms, logits.softmax(dim=1).mean(dim=0), reduction="sum")
 
     def _adversarial_change(
         self, images: Tensor, logits: Tensor, generator: torch.Generator

@@ -58,7 +58,7 @@ class Supervised(Objective):
         """The head and each stage that ever learns, with the strategy's rates."""
         stages = self.classifier.encoder.stages()
         scales = self.strategy.learning_rate_scales(len(stages))
-        groups = [ParameterGroup(name="head", parameters=list(self.classifier.head.parameters()))]
+        groups = [ParameterGroup(name="head", parameters=self.classifier.head_parameters())]
         groups += [
             ParameterGroup(
                 name=f"stage {i}", parameters=parameters(stage), learning_rate_scale=scale

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chisquare
 
 from fewlabels.data.selection import Selection
 from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, run_baselines, together
@@ -17,6 +16,7 @@ from fewlabels.networks.classifier import Classifier
 from fewlabels.progress import say
 from fewlabels.runs.run_folder import RunFolder
 from fewlabels.training.trainer import PhaseResult
+from fewlabels.workflows.adapting import Seen, adapt
 from fewlabels.workflows.candidates import Candidate, best, comparison_row
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS, Judging, judge_by
 from fewlabels.workflows.methods import (
@@ -48,8 +48,6 @@ _FEWEST_STEPS = 30
 
 _LEAST_SCRATCH_STEPS = 150
 """Steps of the network from scratch that must fit in the budget, or no network is tried."""
-
-_GRAPH_START = 0.1
 
 
 def choose_automatically(
@@ -122,36 +120,10 @@ class _Choice:
         unlabelled = len(self.pool) - len(labels)
         if unlabelled <= 0:
             self.plan.tell("There are no unlabelled images, so the labels have to do alone.")
-        self._adapt_alignment(sizes, unlabelled)
-        self._adapt_start(sizes, unlabelled)
-
-    def _adapt_alignment(self, sizes: npt.NDArray[np.int64], unlabelled: int) -> None:
-        """Whether guesses are kept as even as the classes seem to be."""
-        chosen = self.context.settings.semisupervised
-        if unlabelled <= 0 or not hasattr(chosen, "alignment"):
-            return
-        chance = float(chisquare(sizes).pvalue)
-        alignment = "uniform" if chance > 0.05 else "labels"
-        self._set(semisupervised=replace(chosen, alignment=alignment))
-        shares = f"{sizes.min()} to {sizes.max()} labels a class"
-        if alignment == "uniform":
-            self.plan.tell(f"Classes are taken to be equally common ({shares}).")
-        else:
-            self.plan.tell(f"Classes are taken to be as common as among the labels ({shares}).")
-
-    def _adapt_start(self, sizes: npt.NDArray[np.int64], unlabelled: int) -> None:
-        """Whether a graph gives the first guesses, as a head of so few labels would not."""
-        chosen = self.context.settings.semisupervised
-        if unlabelled <= 0 or not hasattr(chosen, "graph_start"):
-            return
-        self.few = float(sizes.mean()) < ENOUGH_PER_CLASS
-        if not self.few:
-            return
-        self._set(semisupervised=replace(chosen, graph_start=_GRAPH_START))
-        self.plan.tell(
-            "The first guesses come from a graph of similar images, as there are fewer than "
-            f"{ENOUGH_PER_CLASS} labels a class."
-        )
+        seen = Seen(self.prepared.data.image_shape, sizes, unlabelled)
+        self.few = seen.few
+        settings = adapt(self.context.settings, seen, self.plan.tell)
+        self.context = replace(self.context, settings=settings)
 
     def try_baselines(self) -> None:
         """Cheap classifiers on pixels, in the same turns as everything else."""

@@ -69,7 +69,10 @@ class Model:
 
     def description(self) -> dict[str, Any]:
         """What it takes to build the model that the weights fit."""
-        return {"network": to_values(self.network)}
+        return {
+            "network": to_values(self.network),
+            "logit_norm": self.classifier.logit_norm_name,
+        }
 
     def facts(self) -> dict[str, Any]:
         """The part ``network`` of ``result.json``."""
@@ -177,7 +180,8 @@ def load_model(folder: Path) -> AnyModel:
         network = build_named(NETWORKS, facts["network"], "network", "network")
         weights = torch.Generator().manual_seed(0)
         encoder = network.build((channels, height, width), weights)
-        classifier = Classifier(encoder, len(names), weights)
+        logit_norm = str(facts.get("logit_norm", "none"))  # absent in older files
+        classifier = Classifier(encoder, len(names), weights, logit_norm)
         classifier.load_state_dict(state)
     except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         if isinstance(error, FewlabelsError) and not isinstance(error, ValueError):

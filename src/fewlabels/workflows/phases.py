@@ -421,7 +421,8 @@ def _new_classifier(
     encoder = context.new_encoder(images, "scratch")
     if encoder_state is not None:
         encoder.load_state_dict(encoder_state)
-    return Classifier(encoder, num_classes, generator(context.seed, "head"))
+    weights = generator(context.seed, "head")
+    return Classifier(encoder, num_classes, weights, context.settings.classification.logit_norm)
 
 
 def _class_weights(settings: Settings, labels: Labels, num_classes: int) -> Tensor | None:

@@ -92,6 +92,9 @@ class AutoConfig:
     enabled: bool = False
     # Seconds for everything; "auto" is 300.
     time_budget: NonNegativeFloat | Literal["auto"] = "auto"
+    # "by_images" takes a residual network in place of the set one where images are coloured or
+    # large; settings that name anything of the network turn it into "as_set".
+    network: Literal["as_set", "by_images"] = "as_set"
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -174,11 +177,12 @@ def load_settings(
     Raises:
         ConfigError: anything unknown, of a wrong type or out of range.
     """
-    layers: list[Mapping[str, Any]] = [recipe_values(recipe)]
-    if config is not None:
-        layers.append(load_toml(config))
-    layers += [parse_assignments(assignments), flags or {}, {"run": {"recipe": recipe}}]
-    return build_settings(merge(*layers))
+    layers: list[Mapping[str, Any]] = [load_toml(config)] if config is not None else []
+    layers += [parse_assignments(assignments), flags or {}]
+    # A network that somebody asked for is not chosen again.
+    asked = {"auto": {"network": "as_set"}} if any("network" in one for one in layers) else {}
+    settings = merge(recipe_values(recipe), asked, *layers, {"run": {"recipe": recipe}})
+    return build_settings(settings)
 
 
 def build_settings(values: Mapping[str, Any]) -> Settings:

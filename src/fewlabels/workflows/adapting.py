@@ -1,0 +1,88 @@
+"""What the automatic recipe changes in its settings once it has looked at the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chisquare
+
+from fewlabels.contracts import ImageShape
+from fewlabels.networks.resnet import ResNetConfig
+from fewlabels.workflows.judging import ENOUGH_PER_CLASS
+from fewlabels.workflows.settings import Settings
+
+_LARGEST_GREY_SIDE = 32
+_GRAPH_START = 0.1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What can be said of images and labels before anything is trained.
+
+    Attributes:
+        image_shape: (C, H, W).
+        sizes: labels of each class that has any, int64.
+        num_unlabelled: images without a label.
+    """
+
+    image_shape: ImageShape
+    sizes: npt.NDArray[np.int64]
+    num_unlabelled: int
+
+    @property
+    def few(self) -> bool:
+        """Whether labels a class are so few that a graph of all images says more than they do."""
+        return self.num_unlabelled > 0 and float(self.sizes.mean()) < ENOUGH_PER_CLASS
+
+
+def adapt(settings: Settings, seen: Seen, tell: Callable[[str], None]) -> Settings:
+    """The settings for these images; each decision is told in one line."""
+    for decide in (_network, _alignment, _start):
+        changed, sentence = decide(settings, seen)
+        settings = replace(settings, **changed)
+        if sentence:
+            tell(sentence)
+    return settings
+
+
+_Decision = tuple[dict[str, Any], str]
+
+
+def _network(settings: Settings, seen: Seen) -> _Decision:
+    """Convolutions, but for small grey images, where fully connected layers learn faster."""
+    if settings.auto.network == "as_set":
+        return {}, ""
+    channels, height, width = seen.image_shape
+    size = f"{width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
+    if channels == 1 and max(height, width) <= _LARGEST_GREY_SIDE:
+        return {}, f"The network has fully connected layers, which is fastest on {size}."
+    network = ResNetConfig(stem_stride=2)
+    return {"network": network}, f"The network is a residual one, as images are {size}."
+
+
+def _alignment(settings: Settings, seen: Seen) -> _Decision:
+    """Whether guesses are kept as even as the classes seem to be."""
+    chosen = settings.semisupervised
+    if seen.num_unlabelled <= 0 or not hasattr(chosen, "alignment"):
+        return {}, ""
+    even = float(chisquare(seen.sizes).pvalue) > 0.05
+    changed = {"semisupervised": replace(chosen, alignment="uniform" if even else "labels")}
+    shares = f"{seen.sizes.min()} to {seen.sizes.max()} labels a class"
+    if even:
+        return changed, f"Classes are taken to be equally common ({shares})."
+    return changed, f"Classes are taken to be as common as among the labels ({shares})."
+
+
+def _start(settings: Settings, seen: Seen) -> _Decision:
+    """Whether a graph gives the first guesses, as a head of so few labels would not."""
+    chosen = settings.semisupervised
+    if not seen.few or not hasattr(chosen, "graph_start"):
+        return {}, ""
+    return {"semisupervised": replace(chosen, graph_start=_GRAPH_START)}, (
+        "The first guesses come from a graph of similar images, as there are fewer than "
+        f"{ENOUGH_PER_CLASS} labels a class."
+    )
