@@ -17,6 +17,7 @@ from fewlabels.data.builtin import digits
 from fewlabels.errors import ConfigError
 from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, together
 from fewlabels.evaluation.metrics import standard_errors_ahead
+from fewlabels.runs.run_folder import open_run
 from fewlabels.training.device import choose
 from fewlabels.workflows.adapting import Seen, adapt
 from fewlabels.workflows.fit import fit, resume
@@ -27,6 +28,7 @@ from fewlabels.workflows.plan import Plan
 from fewlabels.workflows.predict import predict_run
 from fewlabels.workflows.recipes import recipes
 from fewlabels.workflows.settings import load_settings
+from fewlabels.workflows.views import make_views, run_settings
 
 SMALL = [
     "network.widths=[64, 32]",
@@ -146,6 +148,34 @@ def test_auto_says_what_it_decided_and_why(few: dict[str, Any]) -> None:
     assert "cross-validation" in page
     assert "What unlabelled images were taken for" in page
     assert "unlabelled images used" in page  # the curve
+
+
+def test_predictions_are_averaged_over_views_as_the_run_decided(
+    few: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = open_run(Path(few["run"]))
+    assert folder.read_config()["augment"]["flip"] == "auto"
+    assert run_settings(folder).augment.flip is False  # mirrored digits are others
+    image = tmp_path / "one.png"
+    Image.fromarray(digits().images[0, 0]).save(image)
+    written = {}
+    for views in ("auto", "augmented", "single"):
+        written[views] = tmp_path / f"{views}.csv"
+        predict_run(folder.path, str(image), written[views], views)
+    text = {views: path.read_text() for views, path in written.items()}
+    assert text["augmented"] != text["single"]
+    baseline = isinstance(load_model(folder.model), BaselineModel)
+    assert text["auto"] == text["single" if baseline else "augmented"]
+
+
+def test_baselines_see_images_as_they_are() -> None:
+    settings, data = load_settings("auto"), digits()
+    fitted = fit_baseline(
+        "nearest_neighbour", data.images[:50], data.labels[:50], data.images, seed=0
+    )
+    model = BaselineModel(fitted, (1, 8, 8), data.class_names)
+    assert make_views(settings, model) is None
+    assert make_views(settings, model, "augmented") is not None
 
 
 def test_finished_auto_run_resumes_to_the_same_model(few: dict[str, Any], tmp_path: Path) -> None:

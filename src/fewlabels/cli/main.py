@@ -57,7 +57,10 @@ Assignments = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder in which runs are made.")]
 Views = Annotated[
-    str, typer.Option(help="Average over views of each image: single, crops or augmented.")
+    str,
+    typer.Option(
+        help="Average over views of each image: single, crops, augmented, or as the run says."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -212,7 +215,7 @@ def evaluate(
     run: RunPath,
     data: DataPath,
     labels: Labels = None,
-    views: Views = "single",
+    views: Views = "auto",
     json: Json = False,
 ) -> None:
     """Measure a run on other labelled images."""
@@ -230,7 +233,7 @@ def predict(
     out: Annotated[
         Path, typer.Option("-o", "--output", help="CSV file to write.", metavar="CSV")
     ] = Path("predictions.csv"),
-    views: Views = "single",
+    views: Views = "auto",
     json: Json = False,
 ) -> None:
     """Classify images and write a CSV file."""

@@ -32,6 +32,7 @@ from fewlabels.workflows.outcome import Outcome
 from fewlabels.workflows.phases import Context, LabelledImages, Trained, pretrain
 from fewlabels.workflows.plan import Plan
 from fewlabels.workflows.prepare import Prepared
+from fewlabels.workflows.views import make_views
 
 DEFAULT_BUDGET = 300.0
 """Seconds for everything where nothing else is asked for."""
@@ -184,7 +185,9 @@ class _Choice:
             phase = method.name if len(self.judging.turns) == 1 else f"{method.name}_{turn + 1}"
             trained.append(self._train(context, method, phase, learnt, judged))
             self.phases[phase] = trained[-1].phase
-            return self._model(trained[-1]).predict(judged.images, context.compute)
+            model = self._model(trained[-1])
+            views = make_views(context.settings, model)
+            return model.predict(judged.images, context.compute, views)
 
         names = self.prepared.data.class_names
         probabilities, evaluation = self.judging.evaluate(predict, names)
@@ -472,6 +475,7 @@ class _Choice:
         if self.pretraining.done is not None:
             self.phases["pretrain"] = self.pretraining.done.phase
         return Outcome(
+            settings=self.context.settings,
             chosen_epochs=None,
             comparison=[
                 *map(comparison_row, self.baselines),

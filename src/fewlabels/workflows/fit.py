@@ -34,6 +34,7 @@ from fewlabels.workflows.pictures import pretraining_facts, save_pictures
 from fewlabels.workflows.prepare import Prepared, prepare
 from fewlabels.workflows.settings import Settings, build_settings
 from fewlabels.workflows.testing import open_test
+from fewlabels.workflows.views import make_views
 
 _IMAGES_AT_ONCE = 16_384
 
@@ -170,7 +171,8 @@ def complete(
     }
     write_json(folder.result, result)
     if open_test_set and len(prepared.split.test):
-        return open_test(folder, outcome.model, data, prepared, context.compute)
+        views = make_views(outcome.settings, outcome.model)
+        return open_test(folder, outcome.model, data, prepared, context.compute, views)
     write_report(folder.path)
     return result
 
@@ -195,6 +197,7 @@ def try_all(folder: RunFolder, context: Context, prepared: Prepared, pool: Selec
     policy, _ = context.policy(data.image_shape)
     return Outcome(
         model=Model(refit.classifier, settings.network, data.image_shape, data.class_names),
+        settings=settings,
         chosen=chosen.name,
         chosen_epochs=chosen.trained.phase.best_epoch + 1,
         comparison=[*map(comparison_row, baselines), *map(comparison_row, candidates)],
@@ -228,6 +231,7 @@ def _chosen_facts(outcome: Outcome) -> dict[str, Any]:
         "val_interval": list(evaluation.interval) if evaluation else None,
         "validation": evaluation.to_dict() if evaluation else None,
         "pseudo_labels": outcome.pseudo_labels,
+        "flip": outcome.settings.augment.flip,
         "test_accuracy": None,
         "test": None,
     }
@@ -299,7 +303,9 @@ def _candidate(
     )
     validation = prepared.validation
     model = Model(trained.classifier, context.settings.network, prepared.data.image_shape, ())
-    probabilities = model.predict(validation.images, context.compute)
+    probabilities = model.predict(
+        validation.images, context.compute, make_views(context.settings, model)
+    )
     evaluation = evaluate(probabilities, validation.labels, prepared.data.class_names)
     return Candidate(method, trained, probabilities, evaluation, trained.phase.seconds)
 

@@ -12,6 +12,7 @@ from fewlabels.evaluation.metrics import Evaluation
 from fewlabels.training.trainer import PhaseResult
 from fewlabels.workflows.model import AnyModel
 from fewlabels.workflows.phases import LabelledImages, Pretrained
+from fewlabels.workflows.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Outcome:
 
     Attributes:
         model: the final one.
+        settings: with what was decided on the way.
         chosen: name of what was chosen.
         chosen_epochs: after which the chosen one was best; None where nothing was held out, and for
             baselines.
@@ -36,6 +38,7 @@ class Outcome:
     """
 
     model: AnyModel
+    settings: Settings
     chosen: str
     chosen_epochs: int | None
     comparison: list[dict[str, Any]]

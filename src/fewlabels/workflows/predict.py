@@ -4,78 +4,35 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from fewlabels.augment.policies import Policy, augment, is_identity, resolve, resolve_name
-from fewlabels.augment.views import fixed_crops
 from fewlabels.data import load_for_prediction
 from fewlabels.data.image_set import NO_LABEL, ImageSet, Problem
 from fewlabels.errors import DataError, StorageError
 from fewlabels.evaluation.metrics import evaluate
-from fewlabels.evaluation.predict import Views
 from fewlabels.files import write_text
 from fewlabels.lookup import find
 from fewlabels.progress import say
-from fewlabels.randomness import generator
 from fewlabels.runs.run_folder import open_run
 from fewlabels.training.device import choose
 from fewlabels.workflows.model import AnyModel, load_model
-from fewlabels.workflows.settings import Settings, build_settings
-
-NUM_AUGMENTED_VIEWS = 8
+from fewlabels.workflows.views import VIEWS, make_views, run_settings
 
 
-def _crops(settings: Settings, model: AnyModel) -> Views:
-    policy = _policy(settings, model)
-    # Where training never mirrored, a mirrored image may be another thing.
-    return partial(fixed_crops, mirror=policy.flip > 0)
-
-
-def _augmented(settings: Settings, model: AnyModel) -> Views | None:
-    policy = _policy(settings, model)
-    if is_identity(policy):
-        return None
-
-    def views(images: Tensor) -> Iterator[Tensor]:
-        yield images
-        for number in range(NUM_AUGMENTED_VIEWS):
-            # Anew for each batch, so that an image's answer hangs on its place within one alone.
-            draw = generator(settings.run.seed, "views", number, device=images.device)
-            yield augment(images, draw, policy)
-
-    return views
-
-
-def _policy(settings: Settings, model: AnyModel) -> Policy:
-    name = resolve_name(settings.augment_policy, model.image_shape)
-    return resolve(name, settings.augment, model.image_shape)
-
-
-VIEWS: dict[str, Callable[[Settings, AnyModel], Views | None]] = {
-    "single": lambda settings, model: None,
-    "crops": _crops,
-    "augmented": _augmented,
-}
-"""From the name of a kind of views to what makes them; their probabilities are averaged."""
-
-
-def predict_run(run: Path, images: str, output: Path, views: str = "single") -> dict[str, Any]:
+def predict_run(run: Path, images: str, output: Path, views: str = "auto") -> dict[str, Any]:
     """Classify images and write a CSV file: ``image,label,probability`` and a column per class.
 
     Args:
         run: a finished run folder.
         images: anything that can be read, one image file, or one IDX image file.
         output: the CSV file; its folder must exist.
-        views: "single" for each image as it is, or the average over "crops" (ten at each of two
+        views: "single" for each image as it is, the average over "crops" (ten at each of two
             scales, mirrored ones only where the run mirrors) or over "augmented" views by the
-            run's own policy.
+            run's own policy, or "auto" for what the run's settings say.
 
     Returns:
         Number of images, of images skipped, and of images per predicted class.
@@ -119,7 +76,7 @@ def _predictions_csv(
 
 
 def evaluate_run(
-    run: Path, source: str, labels: str | None = None, views: str = "single"
+    run: Path, source: str, labels: str | None = None, views: str = "auto"
 ) -> dict[str, Any]:
     """Measure a finished run on other labelled images.
 
@@ -147,12 +104,13 @@ def skipped(data: ImageSet) -> list[Problem]:
 
 
 def _apply(
-    run: Path, source: str, labels: str | None = None, views: str = "single"
+    run: Path, source: str, labels: str | None = None, views: str = "auto"
 ) -> tuple[AnyModel, ImageSet, npt.NDArray[Any]]:
-    make_views = find(VIEWS, views, "kind of views")
+    if views != "auto":
+        find(VIEWS, views, "kind of views")  # before anything that takes long
     folder = open_run(run)
     model = load_model(folder.model)
-    settings = build_settings(folder.read_config())
+    settings = run_settings(folder)
     data = load_for_prediction(source, model.image_shape, labels=labels)
     if not len(data):
         raise DataError(f"No image in {source} could be read; nothing to predict.")
@@ -160,4 +118,4 @@ def _apply(
     if left_out:
         say(f"{len(left_out)} files were skipped, first: {left_out[0].where}.")
     compute = choose(settings.run.device, settings.run.precision)
-    return model, data, model.predict(data.images, compute, make_views(settings, model))
+    return model, data, model.predict(data.images, compute, make_views(settings, model, views))

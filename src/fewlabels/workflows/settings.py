@@ -98,6 +98,14 @@ class AutoConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
+class PredictionConfig:
+    """How the finished model looks at an image."""
+
+    # "single" as it is; "crops" or "augmented" average over several views, which takes longer.
+    views: Literal["single", "crops", "augmented"] = "single"
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
 class RunConfig:
     """What is neither data nor method."""
 
@@ -129,6 +137,7 @@ class Settings:
     unlabelled: UnlabelledConfig
     joint_training: TrainingConfig
     auto: AutoConfig
+    prediction: PredictionConfig
     augment_policy: str
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
 
@@ -143,6 +152,7 @@ class Settings:
         values["unlabelled"] = to_values(self.unlabelled)
         values["joint_training"] = to_values(self.joint_training)
         values["auto"] = to_values(self.auto)
+        values["prediction"] = to_values(self.prediction)
         values["augment"] = {"name": self.augment_policy, **to_values(self.augment)}
         return values
 
@@ -161,6 +171,7 @@ SECTIONS = (
     "unlabelled",
     "joint_training",
     "auto",
+    "prediction",
     "augment",
 )
 
@@ -219,6 +230,7 @@ def build_settings(values: Mapping[str, Any]) -> Settings:
         unlabelled=build(UnlabelledConfig, given["unlabelled"], "unlabelled"),
         joint_training=build_training(given["joint_training"], "joint_training"),
         auto=build(AutoConfig, given["auto"], "auto"),
+        prediction=build(PredictionConfig, given["prediction"], "prediction"),
         augment_policy=policy,
         augment=build(AugmentConfig, given["augment"], "augment"),
     )

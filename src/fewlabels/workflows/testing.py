@@ -9,6 +9,7 @@ from typing import Any
 from fewlabels.data.image_set import ImageSet
 from fewlabels.errors import RunError
 from fewlabels.evaluation.metrics import evaluate
+from fewlabels.evaluation.predict import Views
 from fewlabels.evaluation.sealed_test import (
     check_test_set,
     count_openings,
@@ -22,7 +23,7 @@ from fewlabels.runs.run_folder import RunFolder, open_run, read_json
 from fewlabels.training.device import Compute, choose
 from fewlabels.workflows.model import AnyModel, load_model
 from fewlabels.workflows.prepare import Prepared, prepare
-from fewlabels.workflows.settings import build_settings
+from fewlabels.workflows.views import make_views, run_settings
 
 
 def test_run(path: Path) -> dict[str, Any]:
@@ -38,15 +39,20 @@ def test_run(path: Path) -> dict[str, Any]:
     folder = open_run(path)
     folder.read_result()
     model = load_model(folder.model)
-    settings = build_settings(folder.read_config())
+    settings = run_settings(folder)
     prepared, data = prepare(settings, read_json(folder.splits))
     check_test_set(folder.seal, prepared.sealed)
     compute = choose(settings.run.device, settings.run.precision)
-    return open_test(folder, model, data, prepared, compute)
+    return open_test(folder, model, data, prepared, compute, make_views(settings, model))
 
 
 def open_test(
-    folder: RunFolder, model: AnyModel, data: ImageSet, prepared: Prepared, compute: Compute
+    folder: RunFolder,
+    model: AnyModel,
+    data: ImageSet,
+    prepared: Prepared,
+    compute: Compute,
+    views: Views | None,
 ) -> dict[str, Any]:
     """Evaluate on the test labels, record it in ``seal.json``, and write result and report anew."""
     positions = prepared.split.test
@@ -55,7 +61,7 @@ def open_test(
             f"The run {folder.path} has no test set: its split keeps no images for one. "
             "Start a run with a third share, for example --split 60/20/20."
         )
-    probabilities = model.predict(data.images[positions], compute)
+    probabilities = model.predict(data.images[positions], compute, views)
     evaluation = evaluate(probabilities, data.labels[positions], model.class_names)
     record_opening(
         folder.seal,
