@@ -136,15 +136,23 @@ def main() -> None:
 
 def measure(table: str, row: Row, draw: int, *, again: bool) -> None:
     """One draw of one row, unless it is known."""
-    saved = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
     key = {"table": table, "row": row.name, "draw": draw}
-    known = [run for run in saved if key.items() <= run.items()]
+    known = [run for run in saved_runs() if key.items() <= run.items()]
     if any(not again or run["source"] == source() for run in known):
         return
     run = {**key, "source": source(), **fitted(row, draw), "machine": environment()}
     print(table, row.name, draw, f"{run['accuracy']:.4f}", f"{run['seconds']:.0f} s", flush=True)
     RESULTS.parent.mkdir(exist_ok=True)
-    write_json(RESULTS, {"runs": [*(one for one in saved if one not in known), run]})
+    # Read again, as another table may be measured at the same time.
+    others = [one for one in saved_runs() if not key.items() <= one.items()]
+    write_json(RESULTS, {"runs": [*others, run]})
+
+
+def saved_runs() -> list[dict[str, Any]]:
+    if not RESULTS.exists():
+        return []
+    runs: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"]
+    return runs
 
 
 def fitted(row: Row, draw: int) -> dict[str, Any]:
@@ -199,7 +207,7 @@ def source() -> str:
 
 def write_page() -> None:
     """Write the tables from what has been measured."""
-    runs = json.loads(RESULTS.read_text())["runs"]
+    runs = saved_runs()
     sources = ", ".join(sorted({run["source"] for run in runs}))
     lines = [
         ABOUT,
