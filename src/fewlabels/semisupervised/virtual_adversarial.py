@@ -31,7 +31,7 @@ class VirtualAdversarialConfig:
 
     name: Literal["virtual_adversarial"] = "virtual_adversarial"
     weight: NonNegativeFloat = 1.0
-    # Length of the adversarial change, over all pixels of an image, which are in [0, 1]. The longer,
+    # Length of the adversarial change, over all pixels of an image, which are in [0, 1]. The more,
     # the further each label's class spreads, until classes that touch are taken for one: MNIST with
     # 100 labels wants 1; with 2, what is wrong at first stays wrong.
     epsilon: PositiveFloat = 1.0
