@@ -15,7 +15,6 @@ from fewlabels.evaluation.metrics import standard_errors_ahead
 from fewlabels.networks.classifier import Classifier
 from fewlabels.progress import say
 from fewlabels.runs.run_folder import RunFolder
-from fewlabels.training.trainer import PhaseResult
 from fewlabels.workflows.adapting import Seen, adapt
 from fewlabels.workflows.candidates import Candidate, best, comparison_row
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS, Judging, judge_by
@@ -29,6 +28,7 @@ from fewlabels.workflows.methods import (
 )
 from fewlabels.workflows.model import BaselineModel, Model
 from fewlabels.workflows.outcome import Outcome
+from fewlabels.workflows.pace import TIMED_STEPS, of_steps, seconds_a_step, throwaway
 from fewlabels.workflows.phases import Context, LabelledImages, Trained, pretrain
 from fewlabels.workflows.plan import Plan
 from fewlabels.workflows.prepare import Prepared
@@ -42,7 +42,6 @@ DEFAULT_BUDGET = 300.0
 _PRETRAINING_SHARE = 0.35
 _TRIAL_SHARE = {"scratch": 0.03, "transfer": 0.03, "semisupervised": 0.12}
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 9.0
-_TIMED_STEPS = 8
 
 _FEWEST_STEPS = 30
 """Optimiser steps below which a network has learnt nothing worth judging."""
@@ -193,7 +192,7 @@ class _Choice:
         probabilities, evaluation = self.judging.evaluate(predict, names)
         seconds = sum(one.phase.seconds for one in trained)
         if trained[-1].phase.epochs > 1:
-            self.step_seconds[method.name] = _seconds_a_step(trained[-1].phase)
+            self.step_seconds[method.name] = seconds_a_step(trained[-1].phase)
         self.candidates.append(Candidate(method, trained[-1], probabilities, evaluation, seconds))
         if method is SCRATCH:
             self._decide_on_flips(trained[-1])
@@ -385,10 +384,10 @@ class _Choice:
             return
 
         def decide() -> int:
-            some = self.pool.narrow(np.arange(min(len(self.pool), _TIMED_STEPS * batch_size)))
-            phase = pretrain(self._throwaway(), some).phase
+            some = self.pool.narrow(np.arange(min(len(self.pool), TIMED_STEPS * batch_size)))
+            phase = pretrain(throwaway(self.context), some).phase
             seconds = _PRETRAINING_SHARE * self.plan.budget
-            return int(seconds / _seconds_a_step(phase) * batch_size / len(self.pool))
+            return int(seconds / seconds_a_step(phase) * batch_size / len(self.pool))
 
         config = self.context.settings.pretraining
         batch_size = config.batch_size
@@ -419,34 +418,16 @@ class _Choice:
 
     def _of_steps(self, method: Method, steps: int) -> Context:
         """The context with at most so many optimiser steps, and at least one epoch."""
-        settings = self.context.settings
-        if method.kind == "semisupervised":
-            config = settings.joint_training
-            whole = math.ceil(len(self.pool) / config.batch_size)
-            # Where not even one epoch fits, it is made of fewer images.
-            epoch = min(settings.unlabelled.epoch_steps, whole, steps)
-            return self._with(
-                joint_training=replace(config, epochs=min(config.epochs, steps // epoch)),
-                unlabelled=replace(settings.unlabelled, epoch_steps=epoch),
-            )
-        config = settings.training
         turns = self.judging.turns
         learnt = turns[0][0] if turns else self.judging.labelled.labels
-        epoch = math.ceil(len(learnt) / config.batch_size)
-        epochs = max(1, min(config.epochs, steps // epoch))
-        return self._with(training=replace(config, epochs=epochs))
-
-    def _throwaway(self) -> Context:
-        """A context for a few steps of each kind of training, of which nothing is kept."""
-        settings = self.context.settings
-        few = replace(
-            settings,
-            pretraining=replace(settings.pretraining, epochs=2),
-            training=replace(settings.training, epochs=_TIMED_STEPS),
-            joint_training=replace(settings.joint_training, epochs=2),
-            unlabelled=replace(settings.unlabelled, epoch_steps=_TIMED_STEPS, pretrained=False),
+        settings = of_steps(
+            self.context.settings,
+            method,
+            steps,
+            num_labelled=len(learnt),
+            num_images=len(self.pool),
         )
-        return replace(self.context, settings=few, checkpoint=None, on_history=None)
+        return replace(self.context, settings=settings)
 
     def _seconds_a_step(self, method: Method) -> float:
         """Measured over a few steps that are thrown away."""
@@ -456,20 +437,19 @@ class _Choice:
             labelled = self.judging.part(np.arange(min(len(labelled.labels), count)))
         fresh = replace(method, pretrained=False)
         # Also where the time is over: what is to be done in no time must still be known.
-        timed = self._train(self._throwaway(), fresh, "timing", labelled, None, until=-math.inf)
-        return _seconds_a_step(timed.phase)
+        timed = self._train(
+            throwaway(self.context), fresh, "timing", labelled, None, until=-math.inf
+        )
+        return seconds_a_step(timed.phase)
 
     def _model(self, trained: Trained) -> Model:
         data = self.prepared.data
         network = self.context.settings.network
         return Model(trained.classifier, network, data.image_shape, data.class_names)
 
-    def _with(self, **parts: Any) -> Context:
-        """The context with other settings."""
-        return replace(self.context, settings=replace(self.context.settings, **parts))
-
     def _set(self, **parts: Any) -> None:
-        self.context = self._with(**parts)
+        """Other settings from here on."""
+        self.context = replace(self.context, settings=replace(self.context.settings, **parts))
 
     def _outcome(self, **facts: Any) -> Outcome:
         if self.pretraining.done is not None:
@@ -488,10 +468,3 @@ class _Choice:
             decisions=self.plan.said,
             **facts,
         )
-
-
-def _seconds_a_step(phase: PhaseResult) -> float:
-    """Of the median epoch after the first, which warms up."""
-    steps = np.diff([0, *(int(row["step"]) for row in phase.history)])
-    seconds = [float(row["seconds"]) for row in phase.history]
-    return float(np.median([s / n for s, n in zip(seconds[1:], steps[1:], strict=True)]))

@@ -1,0 +1,63 @@
+"""How long a step of training takes, and settings with as many as there is time for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from fewlabels.training.trainer import PhaseResult
+from fewlabels.workflows.methods import Method
+from fewlabels.workflows.phases import Context
+from fewlabels.workflows.settings import Settings
+
+TIMED_STEPS = 8
+
+
+def seconds_a_step(phase: PhaseResult) -> float:
+    """Of the median epoch after the first, which warms up."""
+    steps = np.diff([0, *(int(row["step"]) for row in phase.history)])
+    seconds = [float(row["seconds"]) for row in phase.history]
+    return float(np.median([s / n for s, n in zip(seconds[1:], steps[1:], strict=True)]))
+
+
+def throwaway(context: Context) -> Context:
+    """A context for a few steps of each kind of training, of which nothing is kept."""
+    settings = context.settings
+    few = replace(
+        settings,
+        pretraining=replace(settings.pretraining, epochs=2),
+        training=replace(settings.training, epochs=TIMED_STEPS),
+        joint_training=replace(settings.joint_training, epochs=2),
+        unlabelled=replace(settings.unlabelled, epoch_steps=TIMED_STEPS, pretrained=False),
+    )
+    return replace(context, settings=few, checkpoint=None, on_history=None)
+
+
+def of_steps(
+    settings: Settings, method: Method, steps: int, *, num_labelled: int, num_images: int
+) -> Settings:
+    """The settings with at most so many optimiser steps, and at least one epoch.
+
+    Args:
+        settings: of the run.
+        method: what is trained.
+        steps: at least 1.
+        num_labelled: images with a label that an epoch of a supervised method goes over.
+        num_images: images that an epoch of a semi-supervised one goes over, if there is time.
+    """
+    if method.kind == "semisupervised":
+        config = settings.joint_training
+        whole = math.ceil(num_images / config.batch_size)
+        # Where not even one epoch fits, it is made of fewer images.
+        epoch = min(settings.unlabelled.epoch_steps, whole, steps)
+        return replace(
+            settings,
+            joint_training=replace(config, epochs=min(config.epochs, steps // epoch)),
+            unlabelled=replace(settings.unlabelled, epoch_steps=epoch),
+        )
+    config = settings.training
+    epoch = math.ceil(num_labelled / config.batch_size)
+    epochs = max(1, min(config.epochs, steps // epoch))
+    return replace(settings, training=replace(config, epochs=epochs))
