@@ -52,7 +52,7 @@ bench: $(VENV)/installed
 	@$(BIN)/python benchmarks/main_job.py
 
 bench-labels: $(VENV)/installed
-	@$(BIN)/python benchmarks/semisupervised.py $(ARGS)
+	@$(BIN)/python -m benchmarks.semisupervised $(ARGS)
 
 # The peers' versions of everything, away from the product's own environment.
 $(PEERS)/installed: benchmarks/speed/peers.txt
@@ -63,7 +63,7 @@ $(PEERS)/installed: benchmarks/speed/peers.txt
 
 bench-speed: $(VENV)/installed $(PEERS)/installed
 	@$(BIN)/python benchmarks/speed/run.py --peers $(PEERS)/bin/python $(ARGS)
-	@$(BIN)/python benchmarks/speed/tables.py
+	@$(BIN)/python -m benchmarks.speed.tables
 
 clean:
 	@rm -rf $(VENV) $(PEERS) build dist

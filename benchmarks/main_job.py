@@ -7,7 +7,7 @@ pretrained share labels, augmentation, network, optimiser and number of epochs, 
     FEWLABELS_DATA=... python benchmarks/main_job.py [autoencoder linear protocols fit start]
 
 Results go to benchmarks/results/main_job.json as they come, so that an interrupted measurement goes
-on where it stopped; `python benchmarks/tables.py` writes them into the README.
+on where it stopped; `python -m benchmarks.tables` writes them into the README.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How accurate the recipes are with few labels: the tables of docs/semisupervised_benchmarks.md.
+"""How accurate the recipes are with few labels: tables of docs/benchmarks.md and the README.
 
-    FEWLABELS_DATA=... python benchmarks/semisupervised.py [TABLE...] [--draws N] [--again]
+    FEWLABELS_DATA=... python -m benchmarks.semisupervised [TABLE...] [--draws N] [--again]
 
 Every number comes from the command line program, as a user would run it: labels are drawn anew for
 each draw, the official test images are opened once at the end of each run and choose nothing, and
@@ -25,14 +25,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import BENCHMARKS, README, ROOT, write_block
 from fewlabels.data import load_images
 from fewlabels.data.image_set import Part
 from fewlabels.files import write_json
 from fewlabels.training.device import environment
 
-ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "semisupervised.json"
-PAGE = ROOT / "docs" / "semisupervised_benchmarks.md"
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,27 @@ def write_page() -> None:
     for table, rows in TABLES.items():
         measured = [row for row in rows if any(fits(run, table, row) for run in runs)]
         if measured:
-            lines += [f"## {TITLES[table]}", "", *table_lines(table, measured, runs), ""]
-    PAGE.write_text("\n".join(lines))
+            lines += [f"### {TITLES[table]}", "", *table_lines(table, measured, runs), ""]
+    write_block(BENCHMARKS, "few labels", lines)
+    write_block(README, "few labels", headline(runs))
+
+
+def headline(runs: list[dict[str, Any]]) -> list[str]:
+    """The first table's rows, short."""
+    lines = ["| labels in all | accuracy on the 10,000 test images | seconds |", "|---|---|---|"]
+    for row in TABLES["mnist"]:
+        found = [run for run in runs if fits(run, "mnist", row)]
+        if found:
+            longest = max(run["seconds"] for run in found)
+            lines.append(f"| {row.name} | {accuracy(found)} | {longest:.0f} |")
+    return [*lines, "", f"{machine(runs)}. Mean over draws of the labels, longest run."]
+
+
+def accuracy(found: list[dict[str, Any]]) -> str:
+    """Mean, standard deviation and number of draws."""
+    values = [100 * run["accuracy"] for run in found]
+    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{mean(values):.2f}{spread} % (n = {len(values)})"
 
 
 def fits(run: dict[str, Any], table: str, row: Row) -> bool:
@@ -238,14 +256,13 @@ def table_lines(table: str, rows: list[Row], runs: list[dict[str, Any]]) -> list
     for row in rows:
         found = [run for run in runs if fits(run, table, row)]
         values = [run["accuracy"] for run in found]
-        spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
         longest = max(run["seconds"] for run in found)
         goal = "" if row.goal is None else f"{row.goal:.1%}: {verdict(row, values)}"
         limit = "" if row.seconds is None else f" of {row.seconds:.0f}"
         names = sorted({run["chosen"] for run in found})
         lines.append(
-            f"| {row.name} | {100 * mean(values):.2f}{spread} % (n = {len(values)}) "
-            f"| {100 * min(values):.2f} % | {goal} | {longest:.0f}{limit} | {', '.join(names)} |"
+            f"| {row.name} | {accuracy(found)} | {100 * min(values):.2f} % "
+            f"| {goal} | {longest:.0f}{limit} | {', '.join(names)} |"
         )
     return lines
 
@@ -266,7 +283,7 @@ TITLES = {
 }
 
 ABOUT = """\
-# Accuracy with few labels
+## Accuracy with few labels
 
 Written by `benchmarks/semisupervised.py` from `benchmarks/results/semisupervised.json`. Each row is
 the mean over draws of the labels, stratified by class; all labels are counted, those that choose

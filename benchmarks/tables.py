@@ -1,28 +1,22 @@
 """Write the measured numbers into the README, from benchmarks/results/main_job.json.
 
-python benchmarks/tables.py
+python -m benchmarks.tables
 """
 
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.pages import README, ROOT, write_block
+
 RESULTS = ROOT / "benchmarks" / "results" / "main_job.json"
-README = ROOT / "README.md"
 
 
 def main() -> None:
     results = json.loads(RESULTS.read_text())
-    text = README.read_text()
-    for name, lines in (("accuracy", accuracy(results)), ("others", others(results))):
-        block = f"<!-- {name}: begin -->\n{chr(10).join(lines)}\n<!-- {name}: end -->"
-        pattern = rf"<!-- {name}: begin -->.*?<!-- {name}: end -->"
-        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
-    README.write_text(text)
+    write_block(README, "accuracy", accuracy(results))
+    write_block(README, "others", others(results))
 
 
 def accuracy(results: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Write docs/benchmarks.md from benchmarks/results/speed.json.
+"""Write the speed part of docs/benchmarks.md from benchmarks/results/speed.json.
 
-python benchmarks/speed/tables.py
+python -m benchmarks.speed.tables
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
+from benchmarks.pages import BENCHMARKS, ROOT, write_block
+
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
-PAGE = ROOT / "docs" / "benchmarks.md"
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ AUTOENCODER = (784, 1000, 500, 250, 500, 1000, 784)
 CLASSIFIER = (784, 1000, 800, 800, 10)
 
 ABOUT = """\
-# Speed, side by side
+## Speed, side by side
 
 Written by `benchmarks/speed/tables.py` from `benchmarks/results/speed.json`; measure it again with
 `make bench-speed`. Every contestant is a process of its own, which waits while another one runs;
@@ -181,7 +180,7 @@ def main() -> None:
         if name in results:
             parts += ["", *lines(results)]
     parts += missed(results)
-    PAGE.write_text("\n".join(parts) + "\n")
+    write_block(BENCHMARKS, "speed", parts)
 
 
 def hardware(results: dict[str, Any]) -> str:
@@ -240,7 +239,7 @@ def missed(results: dict[str, Any]) -> list[str]:
         )
     if not lines:
         return []
-    return ["", "## Goals that were not reached, and what the machine would allow", "", *lines]
+    return ["", "### Goals that were not reached, and what the machine would allow", "", *lines]
 
 
 def products(widths: tuple[int, ...]) -> int:
@@ -252,7 +251,7 @@ def reached(yes: bool) -> str:
 
 
 def shares(results: dict[str, Any]) -> list[str]:
-    lines = ["## Share of the machine's limit (`fewlabels bench`)", ""]
+    lines = ["### Share of the machine's limit (`fewlabels bench`)", ""]
     lines += ["| precision | part | images/s | share | of |", "|---|---|---|---|---|"]
     rounds = results["ceiling"]["rounds"]
     for precision in ("32", "bf16"):
@@ -284,7 +283,7 @@ def shares(results: dict[str, Any]) -> list[str]:
 
 def profile(results: dict[str, Any]) -> list[str]:
     shares = results["profile"]["shares"]
-    lines = ["## Where the time of the autoencoder epoch goes", ""]
+    lines = ["### Where the time of the autoencoder epoch goes", ""]
     lines += ["| kind of operation | in float32 | in bfloat16 |", "|---|---|---|"]
     for kind, share in shares["32"].items():
         lines.append(f"| {kind} | {share:.1%} | {shares['bf16'].get(kind, 0.0):.1%} |")
@@ -304,7 +303,7 @@ def overhead(results: dict[str, Any]) -> list[str]:
     ]
     over = median(ratios) - 1
     return [
-        "## Cost of the loop",
+        "### Cost of the loop",
         "",
         f"History, progress and checkpoints cost {over:.1%} of a bare loop of the same steps "
         f"({min(ratios) - 1:.1%} to {max(ratios) - 1:.1%}, n = {len(ratios)}; "
@@ -316,7 +315,7 @@ def second(results: dict[str, Any]) -> list[str]:
     speeds = results["opening"]["images_per_second"]["fewlabels, second opening"]
     seconds = [60_000 / speed for speed in speeds]
     return [
-        "## Second opening",
+        "### Second opening",
         "",
         f"60,000 JPEG files from the cache: {median(seconds):.2f} s ({min(seconds):.2f}–"
         f"{max(seconds):.2f}, n = {len(seconds)}; goal: under 1 s, {reached(max(seconds) < 1)}).",
@@ -325,7 +324,7 @@ def second(results: dict[str, Any]) -> list[str]:
 
 def scaling(results: dict[str, Any]) -> list[str]:
     rows, peak = results["scaling"]["rows"], results["scaling"]["peak_bytes"]
-    lines = ["## From ten thousand to a million images", ""]
+    lines = ["### From ten thousand to a million images", ""]
     lines += ["32×32 colour, mapped from disk, pretraining, taking turns in one process.", ""]
     lines += ["| images | images/s |", "|---|---|"]
     middles = []
@@ -345,7 +344,7 @@ def scaling(results: dict[str, Any]) -> list[str]:
 
 
 def accuracy(results: dict[str, Any]) -> list[str]:
-    return ["## Accuracy in bfloat16", "", *results["accuracy"]["lines"]]
+    return ["### Accuracy in bfloat16", "", *results["accuracy"]["lines"]]
 
 
 if __name__ == "__main__":
