@@ -484,6 +484,18 @@ def test_full_ladder_needs_a_fully_connected_network_with_batch_norm() -> None:
         LadderConfig(kind="gamma").build(given).loss(batch(1), 0)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.22, 1.0])
+def test_fixmatch_passes_over_what_does_not_count(threshold: float) -> None:
+    objective = FixMatchConfig(threshold=threshold, alignment="none").build(task())
+    given, passed = batch(2), []
+    objective.classifier.register_forward_hook(lambda *call: passed.append(len(call[2])))
+    share = objective.loss(given, 0).logs["used_share"]
+    weak = parts(given).views[0]
+    sure = objective.teacher(weak).softmax(dim=1).amax(dim=1) >= threshold
+    assert float(share) == pytest.approx(float(sure.float().mean()))
+    assert passed == [len(given.images) + int(sure.sum())]
+
+
 def test_adversarial_change_raises_the_loss_more_than_chance() -> None:
     objective = FixMatchConfig(adversarial=0.5).build(task())
     images = parts(batch(1)).views[0]

@@ -100,17 +100,19 @@ class FixMatch(AveragedPredictor):
         if self.progress < self.config.graph_start:
             targets = self.targets[unlabelled_part(batch).positions]
             labels, used = targets.clamp_min(0), targets >= 0
+        share = used.float().mean()
+        if not self.config.fairness:  # What does not count need not be learnt from.
+            strong, labels, used = strong[used], labels[used], used[used]
         if self.config.adversarial:
             strong = strong + self._adversarial_change(strong, labels)
         logits = self.classifier(torch.cat([batch.images, strong])).float()
         known, unknown = logits.split([len(batch.images), len(strong)])
         losses = F.cross_entropy(unknown, labels, reduction="none")
-        unlabelled_loss = (losses * used).mean()
+        unlabelled_loss = (losses * used).sum() / len(weak)
         if self.config.fairness:
             unlabelled_loss = unlabelled_loss + self.config.fairness * self._unfairness(
                 unknown, used
             )
-        share = used.float().mean()
         return self.result(batch, known, unlabelled_loss, self.config.weight, used_share=share)
 
     @torch.no_grad()
