@@ -275,7 +275,27 @@ def test_network_follows_the_images_unless_it_is_asked_for(
     seen = Seen(image_shape, np.array([30, 30]), 1_000)
     settings = adapt(load_settings("auto", assignments=asked), seen, said.append)
     assert settings.network.name == network
-    assert any("network" in line for line in said) is not bool(asked)
+    assert any(line.startswith("The network") for line in said) is not bool(asked)
+
+
+@pytest.mark.parametrize(
+    ("network", "image_shape", "strong"),
+    [
+        ("mlp", (1, 28, 28), "auto"),
+        ("lenet", (1, 28, 28), "digits_covered"),
+        ("resnet", (3, 32, 32), "auto"),
+    ],
+)
+def test_convolutions_see_covered_digits(
+    network: str, image_shape: tuple[int, int, int], strong: str
+) -> None:
+    seen = Seen(image_shape, np.array([30, 30]), 1_000)
+    settings = load_settings("auto", assignments=[f"network.name={network}"])
+    assert adapt(settings, seen, lambda _: None).unlabelled.strong == strong
+    settings = load_settings(
+        "auto", assignments=[f"network.name={network}", "unlabelled.strong=weak"]
+    )
+    assert adapt(settings, seen, lambda _: None).unlabelled.strong == "weak"
 
 
 def test_time_budget_belongs_to_auto_alone(tmp_path: Path) -> None:

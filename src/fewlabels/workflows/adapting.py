@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chisquare
 
+from fewlabels.augment.policies import view_name
 from fewlabels.contracts import ImageShape
 from fewlabels.networks.resnet import ResNetConfig
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS
@@ -41,7 +42,7 @@ class Seen:
 
 def adapt(settings: Settings, seen: Seen, tell: Callable[[str], None]) -> Settings:
     """The settings for these images; each decision is told in one line."""
-    for decide in (_network, _alignment, _start):
+    for decide in (_network, _strong_view, _alignment, _start):
         changed, sentence = decide(settings, seen)
         settings = replace(settings, **changed)
         if sentence:
@@ -62,6 +63,18 @@ def _network(settings: Settings, seen: Seen) -> _Decision:
         return {}, f"The network has fully connected layers, which is fastest on {size}."
     network = ResNetConfig(stem_stride=2)
     return {"network": network}, f"The network is a residual one, as images are {size}."
+
+
+def _strong_view(settings: Settings, seen: Seen) -> _Decision:
+    """Convolutions gain where a part of a digit is covered; fully connected layers lose."""
+    asked = settings.unlabelled.strong, settings.augment_policy
+    small_grey = view_name("strong", "auto", seen.image_shape) == "digits_mild"
+    if asked != ("auto", "auto") or settings.network.name == "mlp" or not small_grey:
+        return {}, ""
+    unlabelled = replace(settings.unlabelled, strong="digits_covered")
+    return {"unlabelled": unlabelled}, (
+        "The heavily changed view of an image has a part covered, as the network is convolutional."
+    )
 
 
 def _alignment(settings: Settings, seen: Seen) -> _Decision:
