@@ -298,6 +298,18 @@ def test_convolutions_see_covered_digits(
     assert adapt(settings, seen, lambda _: None).unlabelled.strong == "weak"
 
 
+@pytest.mark.parametrize(
+    ("network", "labels", "pretrained"),
+    [("mlp", 30, True), ("resnet", 30, False), ("resnet", 5, True)],
+)
+def test_convolutions_with_labels_enough_start_from_scratch(
+    network: str, labels: int, pretrained: bool
+) -> None:
+    seen = Seen((3, 32, 32), np.array([labels, labels]), 1_000)
+    settings = load_settings("auto", assignments=[f"network.name={network}"])
+    assert adapt(settings, seen, lambda _: None).unlabelled.pretrained is pretrained
+
+
 def test_time_budget_belongs_to_auto_alone(tmp_path: Path) -> None:
     settings = load_settings("scratch", flags={"auto": {"time_budget": 5.0}})
     with pytest.raises(ConfigError, match="--recipe auto"):

@@ -42,7 +42,7 @@ class Seen:
 
 def adapt(settings: Settings, seen: Seen, tell: Callable[[str], None]) -> Settings:
     """The settings for these images; each decision is told in one line."""
-    for decide in (_network, _strong_view, _alignment, _start):
+    for decide in (_network, _strong_view, _alignment, _start, _pretrained):
         changed, sentence = decide(settings, seen)
         settings = replace(settings, **changed)
         if sentence:
@@ -98,4 +98,15 @@ def _start(settings: Settings, seen: Seen) -> _Decision:
     return {"semisupervised": replace(chosen, graph_start=_GRAPH_START)}, (
         "The first guesses come from a graph of similar images, as there are fewer than "
         f"{ENOUGH_PER_CLASS} labels a class."
+    )
+
+
+def _pretrained(settings: Settings, seen: Seen) -> _Decision:
+    """Where convolutions have labels enough, the time of a pretraining is better spent on both."""
+    if not settings.unlabelled.pretrained or settings.network.name == "mlp" or seen.few:
+        return {}, ""
+    unlabelled = replace(settings.unlabelled, pretrained=False)
+    return {"unlabelled": unlabelled}, (
+        "Training on labelled and unlabelled images starts from scratch: a convolutional network "
+        "with so many labels gains less by pretraining than by the time it takes."
     )

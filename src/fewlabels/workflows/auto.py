@@ -40,6 +40,7 @@ DEFAULT_BUDGET = 300.0
 # Shares of the budget: pretraining, each candidate's trial over all turns, and what must be left at
 # the end for the model, the report and whatever the estimates missed.
 _PRETRAINING_SHARE = 0.35
+_PRETRAINING_SHARE_OF_TRANSFER = 0.1  # where nothing but the transfer candidates needs it
 _TRIAL_SHARE = {"scratch": 0.03, "transfer": 0.03, "semisupervised": 0.12}
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 9.0
 
@@ -386,7 +387,9 @@ class _Choice:
         def decide() -> int:
             some = self.pool.narrow(np.arange(min(len(self.pool), TIMED_STEPS * batch_size)))
             phase = pretrain(throwaway(self.context), some).phase
-            seconds = _PRETRAINING_SHARE * self.plan.budget
+            joint = self.context.settings.unlabelled.pretrained
+            share = _PRETRAINING_SHARE if joint else _PRETRAINING_SHARE_OF_TRANSFER
+            seconds = share * self.plan.budget
             return int(seconds / seconds_a_step(phase) * batch_size / len(self.pool))
 
         config = self.context.settings.pretraining
