@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor
 
-from fewlabels.augment.policies import Policy, augment, is_identity, resolve, resolve_name
+from fewlabels.augment.policies import Policy, augment, is_identity, resolve, view_name
 from fewlabels.augment.views import fixed_crops
 from fewlabels.contracts import ImageShape
 from fewlabels.evaluation.predict import Views
@@ -42,8 +42,8 @@ def _augmented(settings: Settings, image_shape: ImageShape) -> Views | None:
 
 
 def _policy(settings: Settings, image_shape: ImageShape) -> Policy:
-    """How labelled images were changed in training."""
-    name = resolve_name(settings.augment_policy, image_shape)
+    """How labelled images are changed in joint training: what is wider blurs predictions."""
+    name = view_name("usual", settings.augment_policy, image_shape)
     return resolve(name, settings.augment, image_shape)
 
 
