@@ -230,7 +230,14 @@ def headline(runs: list[dict[str, Any]]) -> list[str]:
         if found:
             longest = max(run["seconds"] for run in found)
             lines.append(f"| {row.name} | {accuracy(found)} | {longest:.0f} |")
-    return [*lines, "", f"{machine(runs)}. Mean over draws of the labels, longest run."]
+    lines += ["", f"{machine(runs)}. Mean over draws of the labels, longest run."]
+    measured = [run for run in runs if run["table"] == "mnist"]
+    draws = sum(row.draws for row in TABLES["mnist"])
+    if len(measured) < draws or len({run["source"] for run in measured}) > 1:
+        lines.append(
+            f"**Preliminary**: {len(measured)} of {draws} runs, not all of them with one source."
+        )
+    return lines
 
 
 def accuracy(found: list[dict[str, Any]]) -> str:

@@ -26,6 +26,7 @@ from fewlabels.augment.policies import (
     is_identity,
     resolve,
     resolve_name,
+    view_name,
 )
 from fewlabels.augment.views import fixed_crops
 from fewlabels.errors import UnknownNameError
@@ -399,3 +400,12 @@ def test_config_changes_single_ranges() -> None:
         zoom=POLICIES["digits"].zoom,
         shear=POLICIES["digits"].shear,
     )
+
+
+def test_convolutional_networks_see_covered_digits_in_the_strong_view_alone() -> None:
+    digit, photo = (1, 28, 28), (3, 32, 32)
+    assert view_name("strong", "auto", digit) == "digits_mild"
+    assert view_name("strong", "auto", digit, convolutional=True) == "digits_covered"
+    assert view_name("strong", "none", digit, convolutional=True) == "none"
+    assert view_name("usual", "auto", digit, convolutional=True) == "digits_mild"
+    assert view_name("strong", "auto", photo, convolutional=True) == "strong"

@@ -279,26 +279,6 @@ def test_network_follows_the_images_unless_it_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("network", "image_shape", "strong"),
-    [
-        ("mlp", (1, 28, 28), "auto"),
-        ("lenet", (1, 28, 28), "digits_covered"),
-        ("resnet", (3, 32, 32), "auto"),
-    ],
-)
-def test_convolutions_see_covered_digits(
-    network: str, image_shape: tuple[int, int, int], strong: str
-) -> None:
-    seen = Seen(image_shape, np.array([30, 30]), 1_000)
-    settings = load_settings("auto", assignments=[f"network.name={network}"])
-    assert adapt(settings, seen, lambda _: None).unlabelled.strong == strong
-    settings = load_settings(
-        "auto", assignments=[f"network.name={network}", "unlabelled.strong=weak"]
-    )
-    assert adapt(settings, seen, lambda _: None).unlabelled.strong == "weak"
-
-
-@pytest.mark.parametrize(
     ("network", "labels", "pretrained"),
     [("mlp", 30, True), ("resnet", 30, False), ("resnet", 5, True)],
 )

@@ -91,6 +91,8 @@ CHOICES = (
 )
 """What `Policy.choose` picks from."""
 
+_DIGITS_MILD = Policy(shift=0.06, rotate=10.0, zoom=0.1, shear=10.0, elastic=0.03)
+
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
     # FixMatch's weak policy (Sohn et al., 2020): mirror, and shift by up to an eighth.
@@ -117,11 +119,9 @@ POLICIES: dict[str, Policy] = {
     "digits": Policy(shift=0.08, rotate=14.0, zoom=0.14, shear=14.0, elastic=0.045),
     # Narrower ranges, for fully connected networks that meet every image a few dozen times: in so
     # short a time they cannot learn what the wider ones ask of them.
-    "digits_mild": Policy(shift=0.06, rotate=10.0, zoom=0.1, shear=10.0, elastic=0.03),
-    # The strong view of convolutional networks, which see past what is covered.
-    "digits_covered": Policy(
-        shift=0.06, rotate=10.0, zoom=0.1, shear=10.0, elastic=0.03, cutout=0.55
-    ),
+    "digits_mild": _DIGITS_MILD,
+    # The strong view of convolutional networks, which gain where fully connected ones lose.
+    "digits_covered": replace(_DIGITS_MILD, cutout=0.55),
 }
 
 
@@ -169,15 +169,24 @@ VIEWS = {
         "usual": "digits_mild",
         "weak": "none",
         "strong": "digits_mild",
+        "strong, convolutional": "digits_covered",
         "contrast": "digits",
     },
-    "weak": {"usual": "weak", "weak": "weak", "strong": "strong", "contrast": "strong"},
+    "weak": {
+        "usual": "weak",
+        "weak": "weak",
+        "strong": "strong",
+        "strong, convolutional": "strong",
+        "contrast": "strong",
+    },
 }
 """In training with unlabelled images: policies of labelled images and of the views of others, by
 the policy that "auto" stands for elsewhere."""
 
 
-def view_name(view: str, asked: str, image_shape: ImageShape) -> str:
+def view_name(
+    view: str, asked: str, image_shape: ImageShape, *, convolutional: bool = False
+) -> str:
     """The policy of a view of unlabelled images.
 
     Args:
@@ -186,7 +195,10 @@ def view_name(view: str, asked: str, image_shape: ImageShape) -> str:
         asked: the policy that the settings ask for in general: "none" holds for all views, any
             other name than "auto" for the usual one.
         image_shape: of the images.
+        convolutional: whether the network that sees them is.
     """
+    if view == "strong" and convolutional:
+        view = "strong, convolutional"
     if asked == "none" or (asked != "auto" and view == "usual"):
         return asked
     return VIEWS[resolve_name("auto", image_shape)][view]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -30,6 +30,8 @@ _NUM_FEATURES = 84
 @dataclass(frozen=True, kw_only=True, config=RULES)
 class LeNetConfig:
     """Settings of LeNet-5."""
+
+    convolutional: ClassVar[bool] = True
 
     name: Literal["lenet"] = "lenet"
     activation: ActivationName = "relu"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -21,6 +21,8 @@ from fewlabels.contracts import Encoder, ImageShape
 @dataclass(frozen=True, kw_only=True, config=RULES)
 class MLPConfig:
     """Settings of the multilayer perceptron."""
+
+    convolutional: ClassVar[bool] = False
 
     name: Literal["mlp"] = "mlp"
     # What is subtracted from the pixels before they are divided by the channel's deviation: the

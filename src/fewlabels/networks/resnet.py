@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -24,6 +24,8 @@ from fewlabels.networks.mlp import MLPConfig, MLPDecoder
 @dataclass(frozen=True, kw_only=True, config=RULES)
 class ResNetConfig:
     """Settings of the residual network; widths 32, 64, 128 with 4 blocks each are WRN-28-2."""
+
+    convolutional: ClassVar[bool] = True
 
     name: Literal["resnet"] = "resnet"
     # Maps of the stages; each stage but the first halves the sides.

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chisquare
 
-from fewlabels.augment.policies import view_name
 from fewlabels.contracts import ImageShape
 from fewlabels.networks.resnet import ResNetConfig
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS
@@ -42,7 +41,7 @@ class Seen:
 
 def adapt(settings: Settings, seen: Seen, tell: Callable[[str], None]) -> Settings:
     """The settings for these images; each decision is told in one line."""
-    for decide in (_network, _strong_view, _alignment, _start, _pretrained):
+    for decide in (_network, _alignment, _start, _pretrained):
         changed, sentence = decide(settings, seen)
         settings = replace(settings, **changed)
         if sentence:
@@ -54,27 +53,15 @@ _Decision = tuple[dict[str, Any], str]
 
 
 def _network(settings: Settings, seen: Seen) -> _Decision:
-    """Convolutions, but for small grey images, where fully connected layers learn faster."""
+    """Convolutions, but for small grey images."""
     if settings.auto.network == "as_set":
         return {}, ""
     channels, height, width = seen.image_shape
     size = f"{width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
     if channels == 1 and max(height, width) <= _LARGEST_GREY_SIDE:
-        return {}, f"The network has fully connected layers, which is fastest on {size}."
+        return {}, f"The network has fully connected layers, as images are {size}."
     network = ResNetConfig(stem_stride=2)
     return {"network": network}, f"The network is a residual one, as images are {size}."
-
-
-def _strong_view(settings: Settings, seen: Seen) -> _Decision:
-    """Convolutions gain where a part of a digit is covered; fully connected layers lose."""
-    asked = settings.unlabelled.strong, settings.augment_policy
-    small_grey = view_name("strong", "auto", seen.image_shape) == "digits_mild"
-    if asked != ("auto", "auto") or settings.network.name == "mlp" or not small_grey:
-        return {}, ""
-    unlabelled = replace(settings.unlabelled, strong="digits_covered")
-    return {"unlabelled": unlabelled}, (
-        "The heavily changed view of an image has a part covered, as the network is convolutional."
-    )
 
 
 def _alignment(settings: Settings, seen: Seen) -> _Decision:
@@ -103,10 +90,10 @@ def _start(settings: Settings, seen: Seen) -> _Decision:
 
 def _pretrained(settings: Settings, seen: Seen) -> _Decision:
     """Where convolutions have labels enough, the time of a pretraining is better spent on both."""
-    if not settings.unlabelled.pretrained or settings.network.name == "mlp" or seen.few:
+    if not settings.unlabelled.pretrained or not settings.network.convolutional or seen.few:
         return {}, ""
     unlabelled = replace(settings.unlabelled, pretrained=False)
     return {"unlabelled": unlabelled}, (
-        "Training on labelled and unlabelled images starts from scratch: a convolutional network "
-        "with so many labels gains less by pretraining than by the time it takes."
+        "Training on labelled and unlabelled images starts from scratch: there are labels enough, "
+        "and a convolutional network takes long to pretrain."
     )

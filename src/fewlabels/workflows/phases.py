@@ -137,7 +137,9 @@ class Context:
         shape = image_shape(images)
         name = getattr(self.settings.unlabelled, view, "auto")
         if name == "auto":
-            name = view_name(view, self.settings.augment_policy, shape)
+            convolutional = self.settings.network.convolutional
+            asked = self.settings.augment_policy
+            name = view_name(view, asked, shape, convolutional=convolutional)
         policy = resolve(name, self.settings.augment, shape)
         return None if is_identity(policy) else partial(augment, policy=policy)
 
@@ -361,7 +363,21 @@ def train_jointly(
         seed=derive_seed(context.seed, name, "objective"),
     )
     objective: SemiSupervised = settings.semisupervised.build(task)
-    batches = PairedBatches(
+    batches = _paired_batches(context, name, training, unlabelled)
+    validate = _validation(objective.predictor, settings, validation)
+    trainer = context.trainer(name, settings.joint_training)
+    phase = trainer.run(
+        objective, batches, validate=validate, stop_after=stop_after, out_of_time=out_of_time
+    )
+    table = pseudo_label_table(objective, unlabelled, validation)
+    return Trained(objective.predictor, phase, table)
+
+
+def _paired_batches(
+    context: Context, name: str, training: LabelledImages, unlabelled: Images
+) -> PairedBatches:
+    settings = context.settings
+    return PairedBatches(
         training.images,
         training.labels,
         unlabelled,
@@ -374,13 +390,6 @@ def train_jointly(
         seed=derive_seed(context.seed, name, "batches"),
         max_batches=settings.unlabelled.epoch_steps,
     )
-    validate = _validation(objective.predictor, settings, validation)
-    trainer = context.trainer(name, settings.joint_training)
-    phase = trainer.run(
-        objective, batches, validate=validate, stop_after=stop_after, out_of_time=out_of_time
-    )
-    table = pseudo_label_table(objective, unlabelled, validation)
-    return Trained(objective.predictor, phase, table)
 
 
 def pseudo_label_table(

@@ -31,8 +31,9 @@ def predict_run(run: Path, images: str, output: Path, views: str = "auto") -> di
         images: anything that can be read, one image file, or one IDX image file.
         output: the CSV file; its folder must exist.
         views: "single" for each image as it is, the average over "crops" (ten at each of two
-            scales, mirrored ones only where the run mirrors) or over "augmented" views by the
-            run's own policy, or "auto" for what the run's settings say.
+            scales, mirrored ones only where the run mirrors) or over "augmented" views,
+            changed as labelled images are in joint training, or "auto" for what the run's settings
+            say.
 
     Returns:
         Number of images, of images skipped, and of images per predicted class.
