@@ -12,7 +12,6 @@ import numpy.typing as npt
 from fewlabels.data.selection import Selection
 from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, run_baselines, together
 from fewlabels.evaluation.metrics import standard_errors_ahead
-from fewlabels.networks.classifier import Classifier
 from fewlabels.progress import say
 from fewlabels.runs.run_folder import RunFolder
 from fewlabels.workflows.adapting import Seen, adapt
@@ -305,11 +304,8 @@ class _Choice:
 
     def ship(self, winner: Candidate) -> Outcome:
         """The winner, trained on all labels for as long as there is time."""
-        start = None
-        if winner.method.kind == "semisupervised" and not self.few:
-            # What its trial has learnt is right for the most part, and need not be learnt again.
-            start = winner.trained.classifier
-        trained = self._final(winner.method, start)
+        # From the beginning: a cluster that the trial's fewer labels got wrong would stay wrong.
+        trained = self._final(winner.method)
         return self._outcome(
             model=self._model(trained),
             chosen=winner.name,
@@ -336,7 +332,7 @@ class _Choice:
             pseudo_labels=trained.pseudo_labels,
         )
 
-    def _final(self, method: Method, start: Classifier | None = None) -> Trained:
+    def _final(self, method: Method) -> Trained:
         if method.pretrained:
             self._pretrain()
         context = self._shortened(method, "final training", self.plan.left - self.reserve)
@@ -344,15 +340,7 @@ class _Choice:
         if context is None:  # A model must come out, and its schedule must end.
             context, until = self._of_steps(method, _FEWEST_STEPS), -math.inf
         say("Training on all labels …")
-        trained = self._train(
-            context,
-            method,
-            "final",
-            self.judging.labelled,
-            None,
-            start=start,
-            until=until,
-        )
+        trained = self._train(context, method, "final", self.judging.labelled, None, until)
         self.phases["final"] = trained.phase
         return trained
 
@@ -363,7 +351,6 @@ class _Choice:
         phase: str,
         learnt: LabelledImages,
         judged: LabelledImages | None,
-        start: Classifier | None = None,
         until: float = 0.0,
     ) -> Trained:
         return train(
@@ -375,7 +362,6 @@ class _Choice:
             self.num_classes,
             pool=self.pool,
             encoder_state=self.pretraining.encoder_state,
-            start=start,
             out_of_time=lambda: self.plan.left < until,
         )
 

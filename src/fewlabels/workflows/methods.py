@@ -9,7 +9,6 @@ from typing import Literal
 from torch import Tensor
 
 from fewlabels.data.selection import Selection
-from fewlabels.networks.classifier import Classifier
 from fewlabels.progress import say
 from fewlabels.workflows.phases import (
     Context,
@@ -83,7 +82,6 @@ def train(
     *,
     pool: Selection,
     encoder_state: Callable[[], dict[str, Tensor]],
-    start: Classifier | None = None,
     stop_after: int | None = None,
     out_of_time: Callable[[], bool] | None = None,
 ) -> Trained:
@@ -98,7 +96,6 @@ def train(
         num_classes: K.
         pool: all images that may be learnt from without labels.
         encoder_state: the pretrained encoder's weights, asked for where they are needed.
-        start: a classifier that semi-supervised training goes on from.
         stop_after: epochs after which to end, with the schedule of the full length.
         out_of_time: asked after each semi-supervised epoch; the training ends where it says so.
     """
@@ -112,7 +109,6 @@ def train(
             num_classes,
             unlabelled=pool,
             encoder_state=state,
-            start=start,
             stop_after=stop_after,
             out_of_time=out_of_time,
         )

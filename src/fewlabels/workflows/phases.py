@@ -331,7 +331,6 @@ def train_jointly(
     *,
     unlabelled: Images,
     encoder_state: dict[str, Tensor] | None,
-    start: Classifier | None = None,
     stop_after: int | None = None,
     out_of_time: Callable[[], bool] | None = None,
 ) -> Trained:
@@ -345,14 +344,11 @@ def train_jointly(
         num_classes: K.
         unlabelled: images (N, C, H, W), the labelled ones may be among them.
         encoder_state: weights of a pretrained encoder; None starts from scratch.
-        start: a trained classifier to start from instead; it is left as it is.
         stop_after: epochs after which to end, with the schedule of the full length.
         out_of_time: asked after each epoch; the training ends where it says so.
     """
     settings = context.settings
     classifier = _new_classifier(context, num_classes, unlabelled, encoder_state)
-    if start is not None:
-        classifier.load_state_dict(start.state_dict())
     task = Task(
         classifier=classifier,
         classification=settings.classification,
