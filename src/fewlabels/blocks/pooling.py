@@ -1,10 +1,16 @@
-"""Pooling of maps (B, C, H, W)."""
+"""Pooling of maps (B, C, H, W) by name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Annotated
+
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fewlabels.lookup import find, known_in
 
 
 class AveragePool(nn.Module):
@@ -22,3 +28,36 @@ class AveragePool(nn.Module):
         channels = maps.shape[1]
         kernel = torch.full((channels, 1, 2, 2), 0.25, dtype=maps.dtype)
         return F.conv2d(maps, kernel, stride=2, groups=channels)
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over all places: maps (B, C, H, W) to vectors (B, C).
+
+    Source: Network in Network (Lin et al., 2014).
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to (B, C)."""
+        return maps.mean(dim=(2, 3))
+
+
+POOLINGS: dict[str, Callable[[], nn.Module]] = {
+    "average": AveragePool,
+    "max": lambda: nn.MaxPool2d(2),
+    "global_average": GlobalAveragePool,
+}
+"""The first two halve the sides, the third leaves a vector."""
+
+_HALVING = {name: make for name, make in POOLINGS.items() if name != "global_average"}
+
+HalvingName = Annotated[str, AfterValidator(known_in(_HALVING, "pooling"))]
+"""In settings: a pooling that halves the sides."""
+
+
+def pooling(name: str) -> nn.Module:
+    """A new pooling layer.
+
+    Raises:
+        UnknownNameError: no pooling of that name.
+    """
+    return find(POOLINGS, name, "pooling")()

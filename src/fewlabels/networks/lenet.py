@@ -9,9 +9,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fewlabels.blocks.activations import ActivationName, activation
+from fewlabels.blocks.activations import ActivationName, activation, num_pieces
 from fewlabels.blocks.initialisation import (
-    InitialisationName,
+    Initialisation,
     empty_convolution,
     empty_linear,
     initialise,
@@ -20,8 +20,8 @@ from fewlabels.blocks.pooling import AveragePool
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
-from fewlabels.errors import ConfigError
 from fewlabels.networks.mlp import MLPConfig, MLPDecoder
+from fewlabels.networks.sides import require_side
 
 _SMALLEST_SIDE = 4
 _NUM_FEATURES = 84
@@ -36,7 +36,7 @@ class LeNetConfig:
     name: Literal["lenet"] = "lenet"
     activation: ActivationName = "relu"
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    initialisation: InitialisationName = "kaiming"
+    initialisation: Initialisation = "kaiming"
 
     def build(self, image_shape: ImageShape, generator: torch.Generator) -> LeNet:
         """A new encoder for images of `image_shape`, its weights drawn from `generator`."""
@@ -66,11 +66,7 @@ class LeNet(Encoder):
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
-        if min(height, width) < _SMALLEST_SIDE:
-            raise ConfigError(
-                f"LeNet needs images of at least {_SMALLEST_SIDE} × {_SMALLEST_SIDE} pixels. "
-                f"Got {height} × {width}. Use --image-size {_SMALLEST_SIDE} or network.name = mlp."
-            )
+        require_side(image_shape, _SMALLEST_SIDE, "lenet")
         self.image_shape = image_shape
         self.num_features = _NUM_FEATURES
         self.standardise = Standardise(image_shape)
@@ -79,24 +75,25 @@ class LeNet(Encoder):
         rows, columns = (
             ((side + 2 * first - 4) // 2 + 2 * second - 4) // 2 for side in (height, width)
         )
+        pieces = num_pieces(config.activation)
         self.first = nn.Sequential(
-            empty_convolution(channels, 6, 5, padding=first),
+            empty_convolution(channels, 6 * pieces, 5, padding=first),
             activation(config.activation),
             AveragePool(),
         )
         self.second = nn.Sequential(
-            empty_convolution(6, 16, 5, padding=second),
+            empty_convolution(6, 16 * pieces, 5, padding=second),
             activation(config.activation),
             AveragePool(),
         )
         self.third = nn.Sequential(
             nn.Flatten(),
-            empty_linear(16 * rows * columns, 120),
+            empty_linear(16 * rows * columns, 120 * pieces),
             activation(config.activation),
             nn.Dropout(config.dropout),
         )
         self.fourth = nn.Sequential(
-            empty_linear(120, _NUM_FEATURES),
+            empty_linear(120, _NUM_FEATURES * pieces),
             activation(config.activation),
             nn.Dropout(config.dropout),
         )

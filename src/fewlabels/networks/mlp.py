@@ -10,9 +10,10 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fewlabels.blocks.activations import ActivationName, activation
-from fewlabels.blocks.initialisation import InitialisationName, empty_linear, initialise
-from fewlabels.blocks.norms import NormName, norm
+from fewlabels.blocks.activations import ActivationName, activation, num_pieces
+from fewlabels.blocks.dropout import dropout
+from fewlabels.blocks.initialisation import Initialisation, empty_linear, initialise
+from fewlabels.blocks.norms import NormName, norm, without_bias
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
@@ -38,7 +39,9 @@ class MLPConfig:
     activation: ActivationName = "relu"
     norm: NormName = "none"
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    initialisation: InitialisationName = "kaiming"
+    # "original" scales at test instead of in training.
+    dropout_kind: Literal["inverted", "original"] = "inverted"
+    initialisation: Initialisation = "kaiming"
 
     def build(self, image_shape: ImageShape, generator: torch.Generator) -> MLP:
         """A new encoder for images of `image_shape`, its weights drawn from `generator`."""
@@ -53,13 +56,14 @@ class MLPConfig:
 
 def hidden_layer(config: MLPConfig, num_inputs: int, num_outputs: int) -> nn.Sequential:
     """Linear, norm, activation, dropout; layers that do nothing are left out."""
-    # A batch norm subtracts the mean again, so a bias before it would be a dead parameter.
-    layers: list[nn.Module] = [empty_linear(num_inputs, num_outputs, bias=config.norm != "batch")]
+    widened = num_outputs * num_pieces(config.activation)
+    bias = not without_bias(config.norm)
+    layers: list[nn.Module] = [empty_linear(num_inputs, widened, bias=bias)]
     if config.norm != "none":
-        layers.append(norm(config.norm, num_outputs))
+        layers.append(norm(config.norm, widened))
     layers.append(activation(config.activation))
     if config.dropout > 0:
-        layers.append(nn.Dropout(config.dropout))
+        layers.append(dropout(config.dropout_kind, config.dropout))
     return nn.Sequential(*layers)
 
 

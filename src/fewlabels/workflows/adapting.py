@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.stats import chisquare
 
 from fewlabels.contracts import ImageShape
-from fewlabels.networks.resnet import ResNetConfig
+from fewlabels.networks.wide_resnet import WideResNetConfig
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS
 from fewlabels.workflows.settings import Settings
 
@@ -60,7 +60,7 @@ def _network(settings: Settings, seen: Seen) -> _Decision:
     size = f"{width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
     if channels == 1 and max(height, width) <= _LARGEST_GREY_SIDE:
         return {}, f"The network has fully connected layers, as images are {size}."
-    network = ResNetConfig(stem_stride=2)
+    network = WideResNetConfig(stem_stride=2)
     return {"network": network}, f"The network is a residual one, as images are {size}."
 
 

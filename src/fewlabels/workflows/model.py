@@ -23,7 +23,7 @@ from fewlabels.evaluation.baseline_task import BaselineTask
 from fewlabels.evaluation.baselines import FittedBaseline, fit_to
 from fewlabels.evaluation.predict import Views, predict_probabilities
 from fewlabels.files import make_folder, write_bytes, write_json
-from fewlabels.networks import NETWORKS
+from fewlabels.networks import network_settings
 from fewlabels.networks.classifier import Classifier, is_fully_connected, num_parameters
 from fewlabels.runs.run_folder import read_json
 from fewlabels.training.device import Compute, keep_freed_memory
@@ -177,7 +177,7 @@ def load_model(folder: Path) -> AnyModel:
         state = load_file(folder / "weights.safetensors")
         if "baseline" in facts:
             return _baseline_model(str(facts["baseline"]), state, (channels, height, width), names)
-        network = build_named(NETWORKS, facts["network"], "network", "network")
+        network = network_settings(facts["network"])
         weights = torch.Generator().manual_seed(0)
         encoder = network.build((channels, height, width), weights)
         logit_norm = str(facts.get("logit_norm", "none"))  # absent in older files

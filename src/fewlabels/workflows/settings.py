@@ -24,7 +24,7 @@ from fewlabels.config import (
 from fewlabels.data.splits import SplitConfig
 from fewlabels.errors import ConfigError
 from fewlabels.lookup import find, unknown_name_sentence
-from fewlabels.networks import NETWORKS
+from fewlabels.networks import network_settings
 from fewlabels.pretext import PRETEXTS
 from fewlabels.semisupervised import SEMISUPERVISED
 from fewlabels.training.device import choose
@@ -218,7 +218,7 @@ def build_settings(values: Mapping[str, Any]) -> Settings:
         run=build(RunConfig, given["run"], "run"),
         data=build(DataConfig, given["data"], "data"),
         split=build(SplitConfig, given["split"], "split"),
-        network=build_named(NETWORKS, {"name": "mlp"} | given["network"], "network", "network"),
+        network=network_settings({"name": "mlp"} | given["network"]),
         pretext=build_named(
             PRETEXTS, {"name": "autoencoder"} | given["pretext"], "pretext", "pretext objective"
         ),

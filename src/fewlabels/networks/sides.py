@@ -1,0 +1,33 @@
+"""What networks ask of the sides of images."""
+
+from __future__ import annotations
+
+from fewlabels.contracts import ImageShape
+from fewlabels.errors import ConfigError
+
+LARGEST_SMALL_SIDE = 64
+"""Of images for which the small variants of the classic networks are meant."""
+
+
+def is_small(image_shape: ImageShape) -> bool:
+    """Whether both sides are those of small images."""
+    return max(image_shape[1:]) <= LARGEST_SMALL_SIDE
+
+
+def require_side(image_shape: ImageShape, least: int, network: str) -> None:
+    """Refuse images that are too small for a network's strides.
+
+    Raises:
+        ConfigError: the shorter side is below `least`.
+    """
+    _, height, width = image_shape
+    if min(height, width) < least:
+        raise ConfigError(
+            f"The network {network} needs images of at least {least} × {least} pixels. "
+            f"Got {height} × {width}. Use --image-size {least} or network.name = mlp."
+        )
+
+
+def halvings(image_shape: ImageShape, most: int) -> int:
+    """How often the shorter side can be halved, rounding down, until one pixel is left."""
+    return min(most, min(image_shape[1:]).bit_length() - 1)
