@@ -57,7 +57,7 @@ MLP = ("--set", "network.name=mlp")
 VIEWS = ("--set", "prediction.views=augmented")  # as the recipe auto has them
 OUTPUT = ("--open-test", "--json", "--out")
 PLAIN = ("--augment", "none")
-SMALL_RESNET = ("--set", "network.name=resnet", "--set", "network.stem_stride=2")
+SMALL_RESNET = ("--set", "network.name=wide_resnet", "--set", "network.stem_stride=2")
 
 
 # Files that the script makes or that FEWLABELS_DATA holds.

@@ -261,8 +261,8 @@ def test_unbalanced_labels_give_the_shares_of_the_classes(tmp_path: Path) -> Non
     ("image_shape", "asked", "network"),
     [
         ((1, 28, 28), [], "mlp"),
-        ((3, 32, 32), [], "resnet"),
-        ((1, 128, 96), [], "resnet"),
+        ((3, 32, 32), [], "wide_resnet"),
+        ((1, 128, 96), [], "wide_resnet"),
         ((3, 32, 32), ["network.name=mlp"], "mlp"),
         ((3, 32, 32), ["network.dropout=0.1"], "mlp"),
         ((1, 28, 28), ["network.name=lenet"], "lenet"),
@@ -280,7 +280,7 @@ def test_network_follows_the_images_unless_it_is_asked_for(
 
 @pytest.mark.parametrize(
     ("network", "labels", "pretrained"),
-    [("mlp", 30, True), ("resnet", 30, False), ("resnet", 5, True)],
+    [("mlp", 30, True), ("wide_resnet", 30, False), ("wide_resnet", 5, True)],
 )
 def test_convolutions_with_labels_enough_start_from_scratch(
     network: str, labels: int, pretrained: bool

@@ -158,7 +158,8 @@ def test_all_wrong_keys_are_named_at_once() -> None:
 
 def test_section_without_a_name_or_no_section_at_all() -> None:
     with pytest.raises(
-        ConfigError, match=r"^`network\.name` is missing\. Allowed: lenet, mlp, resnet\.$"
+        ConfigError,
+        match=r"^`network\.name` is missing\. Allowed: alexnet, conv_lstm, .*, xception\.$",
     ):
         build_named(NETWORKS, {"widths": [3]}, "network", "network")
     for wrong in (5, [1], True):

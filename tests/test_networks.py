@@ -9,9 +9,23 @@ import torch
 from torch import nn
 
 from fewlabels.errors import ConfigError
+from fewlabels.networks import NETWORKS, network_settings
+from fewlabels.networks.alexnet import AlexNetConfig
 from fewlabels.networks.classifier import Classifier, is_fully_connected, num_parameters
+from fewlabels.networks.inception import InceptionConfig
 from fewlabels.networks.lenet import LeNetConfig
+from fewlabels.networks.mixer import MixerConfig
 from fewlabels.networks.mlp import MLPConfig
+from fewlabels.networks.residual_mlp import ResidualMLPConfig
+from fewlabels.networks.resnet import ResNetConfig
+from fewlabels.networks.row_rnn import RowRNNConfig
+from fewlabels.networks.segnet import SegNetConfig
+from fewlabels.networks.summary import stage_names, summarise
+from fewlabels.networks.unet import UNetConfig
+from fewlabels.networks.vgg import VGGConfig
+from fewlabels.networks.vision_transformer import VisionTransformerConfig
+from fewlabels.networks.wide_resnet import WideResNetConfig
+from fewlabels.networks.xception import XceptionConfig
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -92,3 +106,208 @@ def test_lenet_refuses_images_smaller_than_its_poolings() -> None:
     assert LeNetConfig().build((3, 4, 4), gen())(torch.rand(2, 3, 4, 4)).shape == (2, 84)
     with pytest.raises(ConfigError, match="at least 4 × 4"):
         LeNetConfig().build((3, 3, 4), gen())
+
+
+VIT_B = VisionTransformerConfig(patch=16, width=768, depth=12, heads=12, hidden=4, pool="token")
+MIXER_S = MixerConfig(patch=16, width=512, depth=8, units=(256, 2048))
+PUBLISHED = {
+    "alexnet": (AlexNetConfig(), (3, 224, 224), 1000, 61_100_840),
+    "vgg16": (VGGConfig(depth=16), (3, 224, 224), 1000, 138_357_544),
+    "resnet18": (ResNetConfig(depth=18), (3, 224, 224), 1000, 11_689_512),
+    "resnet50": (ResNetConfig(depth=50), (3, 224, 224), 1000, 25_557_032),
+    "resnet20, 0.27 M": (ResNetConfig(depth=20), (3, 32, 32), 10, 272_474),
+    "WRN-28-2, 1.5 M": (WideResNetConfig(blocks=4), (3, 32, 32), 10, 1_472_170),
+    "googlenet": (InceptionConfig(), (3, 224, 224), 1000, 6_624_904),
+    "xception": (XceptionConfig(), (3, 299, 299), 1000, 22_855_952),
+    "ViT-B/16": (VIT_B, (3, 224, 224), 1000, 86_567_656),
+    "Mixer-S/16": (MIXER_S, (3, 224, 224), 1000, 18_528_264),
+}
+"""torchvision's and timm's own counts, and for the small ones those of the papers."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_counts_are_the_published_ones(name: str) -> None:
+    config, shape, num_classes, expected = PUBLISHED[name]
+    encoder = config.build(shape, gen())
+    assert num_parameters(Classifier(encoder, num_classes, gen())) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "outputs", "expected"),
+    [
+        # 31,030,658: the count of the paper's network with one channel and two classes.
+        (UNetConfig(width=64, depth=4, norm="none"), 2, 31_030_658),
+        (SegNetConfig(widths=(64, 128, 256, 512, 512), convolutions=(2, 2, 3, 3, 3)), 2, None),
+    ],
+    ids=["unet", "segnet"],
+)
+def test_ways_down_and_up_have_the_published_counts(config, outputs, expected) -> None:
+    shape = (1, 64, 64) if expected else (3, 64, 64)
+    encoder = config.build(shape, gen())
+    total = num_parameters(encoder) + num_parameters(config.build_dense(encoder, outputs, gen()))
+    if expected is None:
+        assert total == pytest.approx(29.5e6, rel=0.005)  # the paper's table
+    else:
+        assert total == expected
+
+
+def test_plain_twins_have_no_shortcuts() -> None:
+    """Without shortcuts, a network whose last norm is 0 forgets its input."""
+    images = torch.rand(8, 3, 16, 16, generator=gen())
+    for shortcuts in (True, False):
+        encoder = ResNetConfig(depth=20, shortcuts=shortcuts).build((3, 16, 16), gen())
+        for name, module in encoder.named_modules():
+            if name.endswith("bn2"):
+                nn.init.zeros_(module.weight)
+        spread = encoder.eval()(images).std(dim=0).max().item()
+        assert (spread > 1e-3) == shortcuts
+    plain = ResNetConfig(depth=20, shortcuts=False).build((3, 16, 16), gen())
+    assert not [name for name, _ in plain.named_parameters() if "downsample" in name]
+
+
+def test_recurrent_layers_are_torchs_and_forget_little_at_first() -> None:
+    for cell, gates in (("rnn", 1), ("lstm", 4), ("gru", 3)):
+        encoder = RowRNNConfig(cell=cell, width=16, layers=1).build((1, 5, 7), gen())
+        layer = encoder.layers[0]
+        for weight in layer.weight_hh_l0.chunk(gates):
+            torch.testing.assert_close(weight @ weight.T, torch.eye(16), atol=1e-5, rtol=0)
+        if cell == "lstm":
+            assert layer.bias_ih_l0[16:32].tolist() == [1.0] * 16
+            assert layer.bias_ih_l0[:16].tolist() == [0.0] * 16
+
+
+def test_row_lstm_by_hand() -> None:
+    """Hochreiter and Schmidhuber's equations, row by row."""
+    encoder = RowRNNConfig(width=3, layers=1).build((1, 4, 2), gen()).eval()
+    image = torch.rand(1, 1, 4, 2, generator=gen(1))
+    layer = encoder.layers[0]
+    state, memory = torch.zeros(3), torch.zeros(3)
+    for row in image[0, 0]:
+        gates = layer.weight_ih_l0 @ row + layer.weight_hh_l0 @ state + layer.bias_ih_l0
+        enter, forget, new, leave = gates.chunk(4)
+        memory = forget.sigmoid() * memory + enter.sigmoid() * new.tanh()
+        state = leave.sigmoid() * memory.tanh()
+    torch.testing.assert_close(encoder(image)[0], state)
+
+
+def test_what_counts_as_fully_connected() -> None:
+    assert is_fully_connected(ResidualMLPConfig(width=8, hidden=8).build((1, 4, 4), gen()))
+    # All patches of a mixer share their layers, as places share a convolution's.
+    assert not is_fully_connected(MixerConfig().build((1, 8, 8), gen()))
+    assert not is_fully_connected(RowRNNConfig().build((1, 8, 8), gen()))
+
+
+TOO_SMALL = [
+    ("alexnet", (3, 7, 7), 8),
+    ("inception", (3, 3, 3), 4),
+    ("xception", (3, 3, 3), 4),
+    ("segnet", (1, 7, 7), 8),
+    ("fcn", (1, 3, 3), 4),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "least"), TOO_SMALL)
+def test_images_too_small_are_refused_in_one_sentence(name: str, shape, least: int) -> None:
+    with pytest.raises(ConfigError, match=f"at least {least} × {least} pixels"):
+        NETWORKS[name]().build(shape, gen())
+    larger = (shape[0], least, least)
+    assert NETWORKS[name]().build(larger, gen()).eval()(torch.rand(2, *larger)).ndim == 2
+
+
+def test_patches_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ConfigError, match="5 × 5 pixels do not divide an image of 28 × 28"):
+        VisionTransformerConfig(patch=5).build((1, 28, 28), gen())
+    for side, patch in ((28, 4), (32, 4), (8, 2), (29, 4), (224, 16)):
+        encoder = VisionTransformerConfig(depth=1).build((1, side, side), gen())
+        assert encoder.patches.size == patch
+
+
+def test_settings_that_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match="one number for each of the 3 widths"):
+        network_settings({"name": "segnet", "convolutions": [2, 2]})
+    with pytest.raises(ConfigError, match="maxout"):
+        network_settings({"name": "wide_resnet", "activation": "maxout"})
+    assert network_settings({"name": "mlp", "initialisation": 0.05}).initialisation == 0.05
+    with pytest.raises(ConfigError, match="greater than 0"):
+        network_settings({"name": "mlp", "initialisation": -0.05})
+
+
+def test_summary_of_lenet_by_hand() -> None:
+    """LeCun et al. (1998): 28 × 28, padded to 32 × 32."""
+    encoder = LeNetConfig().build((1, 28, 28), gen())
+    stages = summarise(encoder, nn.Linear(84, 10))
+    assert [s.output_shape for s in stages] == [(6, 14, 14), (16, 5, 5), (120,), (84,), (10,)]
+    assert [s.num_parameters for s in stages] == [156, 2416, 48_120, 10_164, 850]
+    assert [s.multiply_adds for s in stages] == [
+        28 * 28 * 6 * 25,
+        10 * 10 * 16 * 6 * 25,
+        400 * 120,
+        120 * 84,
+        840,
+    ]
+    # r = 1 + 4 = 5, pooled 6 with step 2; then 6 + 4 · 2 = 14, pooled 16 with step 4.
+    first, second = stages[0].field[0], stages[1].field[0]
+    assert (first.size, first.stride, first.offset) == (6, 2, 0.5)
+    assert (second.size, second.stride, second.offset) == (16, 4, 5.5)
+    assert stages[2].field[0].size == float("inf")
+
+
+def test_multiply_adds_are_the_published_ones() -> None:
+    """He et al. (2016), table 1: 1.8 and 3.8 (torchvision's: 1.81, 4.09) billion."""
+    for depth, expected in ((18, 1.814e9), (50, 4.089e9)):
+        encoder = ResNetConfig(depth=depth).build((3, 224, 224), gen())
+        total = sum(stage.multiply_adds for stage in summarise(encoder))
+        assert total == pytest.approx(expected, rel=0.005)
+
+
+SMOOTH = {
+    "wide_resnet": WideResNetConfig(stem_stride=2),
+    "resnet": ResNetConfig(depth=20),
+    "fcn": NETWORKS["fcn"](),
+    "lenet": LeNetConfig(),
+    "xception": XceptionConfig(middle=1),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_receptive_fields_are_what_the_gradient_says(name: str) -> None:
+    """The box of pixels with a gradient, for a value in the middle of the last maps.
+
+    Weights are positive, so that no path is cut off by a rectifier; a max pooling lets one path
+    through alone, so there the box may only be smaller.
+    """
+    shape = (1, 96, 96)
+    encoder = SMOOTH[name].build(shape, gen()).double().eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.copy_(parameter.abs() + 0.01 if parameter.ndim > 1 else parameter.abs())
+    convolutional = [s for s in summarise(encoder.float()) if s.field[0].size != float("inf")]
+    field = convolutional[-1].field[0]
+    encoder.double()
+    image = torch.rand(1, *shape, generator=gen(), dtype=torch.float64, requires_grad=True)
+    maps = encoder.forward_features(image)
+    middle = maps.shape[2] // 2
+    maps[0, :, middle, middle].sum().backward()
+    assert image.grad is not None
+    rows = image.grad[0, 0].abs().sum(dim=1).nonzero().flatten()
+    centre = field.offset + middle * field.stride
+    low, high = centre - (field.size - 1) / 2, centre + (field.size - 1) / 2
+    expected = (max(0, round(low)), min(95, round(high)))
+    found = (int(rows.min()), int(rows.max()))
+    if name == "xception":
+        assert expected[0] <= found[0] <= found[1] <= expected[1]
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"pretrained"}))
+def test_every_network_is_summed_up(name: str) -> None:
+    encoder = NETWORKS[name]().build((3, 32, 32), gen())
+    encoder.train()
+    stages = summarise(encoder)
+    assert encoder.training
+    assert sum(stage.num_parameters for stage in stages) == num_parameters(encoder)
+    assert all(stage.multiply_adds > 0 and stage.activation_bytes > 0 for stage in stages)
+    assert all(stage.output_shape for stage in stages)
+    assert [stage.name for stage in stages] == stage_names(encoder)
+    assert len(set(stage_names(encoder))) == len(stages)

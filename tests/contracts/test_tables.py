@@ -13,9 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fewlabels.blocks.activations import ACTIVATIONS
+from fewlabels.blocks.convolutions import ConvolutionUnit
+from fewlabels.blocks.dropout import DROPOUTS
+from fewlabels.blocks.filters import FILTERS
 from fewlabels.blocks.initialisation import INITIALISATIONS
 from fewlabels.blocks.losses import LOSSES, ClassificationConfig
 from fewlabels.blocks.norms import NORMS
+from fewlabels.blocks.pooling import POOLINGS
+from fewlabels.blocks.upsampling import UPSAMPLINGS
 from fewlabels.config import build, build_named
 from fewlabels.contracts import Batch, Encoder, Unlabelled
 from fewlabels.data import builtin
@@ -42,6 +47,12 @@ NAMED_CONFIGS: dict[str, Any] = {
     }.items()
     for name in table
 }
+
+
+# What stands for other libraries' networks is tested in test_pretrained.py.
+OURS = sorted(set(NETWORKS) - {"pretrained"})
+
+DENSE = [name for name in OURS if hasattr(NETWORKS[name], "build_dense")]
 
 
 @cache
@@ -81,21 +92,42 @@ def test_settings_are_frozen_and_explained(entry: str) -> None:
     assert inspect.getdoc(table[name])
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 28, 28)])
+SHAPES = [(1, 8, 8), (3, 8, 8), (1, 28, 28), (3, 32, 32), (2, 19, 33)]
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_network_keeps_the_encoder_contract(name: str, shape: tuple[int, int, int]) -> None:
+    state = torch.random.get_rng_state()
     encoder = NETWORKS[name]().build(shape, gen())
+    assert torch.equal(state, torch.random.get_rng_state())
     assert isinstance(encoder, Encoder)
-    images = torch.rand(4, *shape, generator=gen(1))
+    images = torch.rand(8, *shape, generator=gen(1))
     features = encoder(images)
-    assert features.shape == (4, encoder.num_features)
+    assert features.shape == (8, encoder.num_features)
+    assert features.dtype == torch.float32
     features.sum().backward()
     staged = [p for stage in encoder.stages() for m in stage for p in m.parameters()]
     assert len(staged) == len(set(staged))
     assert set(staged) == set(encoder.parameters())
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in staged)
+    assert len(encoder.forward_features(images)) == 8
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", OURS)
+def test_stages_are_in_the_order_of_the_way_through(name: str) -> None:
+    """What a gradual unfreezing relies on: the last stage is the one next to the features."""
+    encoder = NETWORKS[name]().build((3, 16, 16), gen())
+    ran: list[int] = []
+    for number, stage in enumerate(encoder.stages()):
+        for module in stage:
+            module.register_forward_hook(lambda *_, number=number: ran.append(number))
+    encoder.eval()(torch.rand(2, 3, 16, 16, generator=gen(1)))
+    assert ran == sorted(ran)
+    assert set(ran) == set(range(len(encoder.stages())))
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_network_saves_and_repeats(name: str, tmp_path: Path) -> None:
     first = NETWORKS[name]().build((1, 8, 8), gen())
     same = NETWORKS[name]().build((1, 8, 8), gen())
@@ -108,15 +140,46 @@ def test_network_saves_and_repeats(name: str, tmp_path: Path) -> None:
     assert torch.equal(first(images), other(images))
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("network", NETWORKS)
-def test_classifier_overfits_eight_images(network: str, strategy: str) -> None:
+@pytest.mark.parametrize("name", OURS)
+def test_network_is_exported(name: str) -> None:
+    encoder = NETWORKS[name]().build((1, 8, 8), gen()).eval()
+    images = eight().images
+    with torch.no_grad():
+        exported = torch.export.export(encoder, (images,)).module()
+        torch.testing.assert_close(exported(images), encoder(images), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_strategy_finds_its_stages(name: str) -> None:
+    for make in STRATEGIES.values():
+        encoder = NETWORKS[name]().build((1, 8, 8), gen())
+        objective = Supervised(Classifier(encoder, 10, gen()), ClassificationConfig(), make())
+        groups = objective.parameter_groups()["main"]
+        grouped = [p for group in groups for p in group.parameters]
+        assert len(grouped) == len(set(grouped))
+        assert set(objective.classifier.head_parameters()) <= set(grouped)
+
+
+@pytest.mark.parametrize("network", OURS)
+def test_classifier_overfits_eight_images(network: str) -> None:
+    overfit(network, "full")
+
+
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"full"}))
+@pytest.mark.parametrize("network", ["lenet", "mlp", "wide_resnet"])
+def test_every_strategy_overfits_eight_images(network: str, strategy: str) -> None:
+    overfit(network, strategy)
+
+
+def overfit(network: str, strategy: str) -> None:
     encoder = NETWORKS[network]().build((1, 8, 8), gen())
     objective = Supervised(
         Classifier(encoder, 10, gen()), ClassificationConfig(), STRATEGIES[strategy]()
     )
     batch = eight()
-    optimiser = torch.optim.Adam(objective.parameters(), lr=1e-2)
+    # Deep ones already swing where shallow ones learn fast.
+    rate = 1e-2 if network in ("lenet", "mlp", "wide_resnet") else 2e-3
+    optimiser = torch.optim.Adam(objective.parameters(), lr=rate)
     for step in range(60):
         objective.before_epoch(step, 60)
         optimiser.zero_grad()
@@ -126,8 +189,60 @@ def test_classifier_overfits_eight_images(network: str, strategy: str) -> None:
     assert (objective.classifier(batch.images).argmax(1) == batch.labels).all()
 
 
+@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 19, 22)])
+def test_the_way_up_gives_a_map_an_output(name: str, shape: tuple[int, int, int]) -> None:
+    config = NETWORKS[name]()
+    encoder = config.build(shape, gen())
+    dense = config.build_dense(encoder, 5, gen())
+    images = torch.rand(8, *shape, generator=gen(1))
+    levels = encoder.pooled(images) if name == "segnet" else encoder.levels(images)
+    maps = dense(levels)
+    assert maps.shape == (8, 5, *shape[1:])
+    maps.sum().backward()
+    assert all(p.grad is not None for p in [*encoder.parameters(), *dense.parameters()])
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_the_way_up_learns_to_draw(name: str) -> None:
+    config = NETWORKS[name]()
+    encoder = config.build((1, 8, 8), gen())
+    dense = config.build_dense(encoder, 2, gen())
+    images = eight().images
+    bright = (images[:, 0] > 0.5).long()
+    optimiser = torch.optim.Adam([*encoder.parameters(), *dense.parameters()], lr=3e-3)
+    losses = []
+    for _ in range(80):
+        levels = encoder.pooled(images) if name == "segnet" else encoder.levels(images)
+        loss = torch.nn.functional.cross_entropy(dense(levels), bright)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("how", [*UPSAMPLINGS, "mlp"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 19, 33), (1, 3, 5)])
+def test_decoders_end_in_the_image(how: str, shape: tuple[int, int, int]) -> None:
+    config = NETWORKS["wide_resnet"](decoder=how)
+    decoder = config.build_decoder(shape, 12, "sigmoid", gen())
+    drawn = decoder(torch.randn(8, 12, generator=gen()))
+    assert drawn.shape == (8, *shape)
+    assert ((drawn >= 0) & (drawn <= 1)).all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_units_take_every_activation(name: str) -> None:
+    unit = ConvolutionUnit(2, 4, activation_name=name)
+    assert unit(torch.rand(8, 2, 6, 6, generator=gen())).shape == (8, 4, 6, 6)
+    for network in ("mlp", "lenet"):
+        encoder = NETWORKS[network](activation=name).build((1, 8, 8), gen())
+        assert encoder(eight().images).shape == (8, encoder.num_features)
+
+
 @pytest.mark.parametrize("pretext", PRETEXTS)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", OURS)
 def test_pretext_objective_overfits_eight_images(network: str, pretext: str) -> None:
     config, settings = NETWORKS[network](), PRETEXTS[pretext]()
     encoder = config.build((1, 8, 8), gen())
@@ -147,7 +262,20 @@ def test_pretext_objective_overfits_eight_images(network: str, pretext: str) -> 
 
 
 @pytest.mark.parametrize(
-    "table", [ACTIVATIONS, NORMS, INITIALISATIONS, LOSSES, STRATEGIES, NETWORKS, PRETEXTS]
+    "table",
+    [
+        ACTIVATIONS,
+        NORMS,
+        DROPOUTS,
+        INITIALISATIONS,
+        POOLINGS,
+        UPSAMPLINGS,
+        FILTERS,
+        LOSSES,
+        STRATEGIES,
+        NETWORKS,
+        PRETEXTS,
+    ],
 )
 def test_names_are_lower_case_words(table: dict) -> None:
     assert all(name == name.lower().strip() and name.replace("_", "").isalnum() for name in table)

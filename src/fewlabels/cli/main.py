@@ -262,6 +262,25 @@ def recipes(json: Json = False) -> None:
 
 
 @app.command()
+def network(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="lenet, resnet, timm:resnet18 …")],
+    image: Annotated[
+        str, typer.Option(help="CHANNELSxHEIGHTxWIDTH.", metavar="SHAPE")
+    ] = "1x28x28",
+    num_classes: Annotated[int, typer.Option(help="Outputs of the head.", min=2)] = 10,
+    assignments: Assignments = None,
+    drawing: Annotated[
+        Path | None, typer.Option(help="Where to draw it: .svg, .png or .pdf.", metavar="FILE")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What a network costs before it is trained: shapes, parameters, work, memory, fields."""
+    from fewlabels.workflows.network import describe_network
+
+    output.network(describe_network(name, image, num_classes, assignments or (), drawing), json)
+
+
+@app.command()
 def bench(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, 32 or bf16.")] = "auto",

@@ -92,6 +92,55 @@ def recipes(found: Sequence[Any], json: bool) -> None:
     _table(columns, rows, "fewlabels fit DATA --recipe RECIPE")
 
 
+def network(result: dict[str, Any], json: bool) -> None:
+    """One line for each stage, and the totals."""
+    if json:
+        emit_json(result)
+        return
+    rows = [
+        [
+            stage["name"],
+            "×".join(map(str, stage["output_shape"])),
+            f"{stage['num_parameters']:,}",
+            f"{stage['multiply_adds']:,}",
+            f"{stage['activation_bytes'] / 1024:,.0f}",
+            _field(stage["receptive_field"]),
+        ]
+        for stage in result["stages"]
+    ]
+    total = result["total"]
+    rows.append(
+        [
+            "total",
+            "",
+            f"{total['num_parameters']:,}",
+            f"{total['multiply_adds']:,}",
+            f"{total['activation_bytes'] / 1024:,.0f}",
+            "",
+        ]
+    )
+    columns = [
+        ("stage", "left"),
+        ("output", "right"),
+        ("parameters", "right"),
+        ("multiply-adds", "right"),
+        ("activations, KiB", "right"),
+        ("receptive field", "left"),
+    ]
+    shape = "×".join(map(str, result["image_shape"]))
+    _table(columns, rows, f"{result['network']} for one image of {shape}")
+    print("Receptive field: pixels that a value depends on / their step / middle of the first.")
+    if result["drawing"]:
+        print(f"Drawing: {Path(result['drawing']).resolve()}")
+
+
+def _field(axes: Sequence[Any]) -> str:
+    if None in axes:
+        return "whole image"
+    rows, columns = (f"{a['size']:g} / {a['stride']:g} / {a['offset']:g}" for a in axes)
+    return rows if rows == columns else f"{rows} by {columns}"
+
+
 def test_result(result: dict[str, Any], json: bool) -> None:
     """The test accuracy and how often the seal was opened."""
     if json:

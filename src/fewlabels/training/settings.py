@@ -30,6 +30,8 @@ class TrainingConfig:
     l1: NonNegativeFloat = 0.0
     # Longest incoming weight vector of a unit (Srivastava et al., 2014); 0 for no limit.
     max_norm: NonNegativeFloat = 0.0
+    # Whether activations and gradients are looked at, stage by stage; the report draws them.
+    watch: bool = False
     # Seconds between checkpoints; 0 writes one every epoch.
     checkpoint_seconds: NonNegativeFloat = 10.0
     optimiser: Any = Field(default_factory=AdamWConfig)

@@ -34,6 +34,7 @@ from fewlabels.training.optimisers import (
     set_learning_rate,
 )
 from fewlabels.training.settings import TrainingConfig, length
+from fewlabels.training.watch import Watch
 
 # On an accelerator, reading a number makes the program wait for all work under way, so losses are
 # looked at once in so many steps. On a CPU nothing waits, and each one is.
@@ -122,6 +123,7 @@ class Trainer:
         weights = MasterWeights(objective, self.compute.precision == "bf16")
         groups = weights.groups(objective.parameter_groups())
         optimisers = build_optimisers(self.config.optimiser, groups)
+        watch = Watch(objective, self.config.watch)
         stopping = EarlyStopping(self.config.patience if validate else 0)
         result, best = PhaseResult(), dict[str, Tensor]()
         if self.checkpoint is not None and self.checkpoint.exists():
@@ -142,7 +144,7 @@ class Trainer:
                 objective.before_epoch(result.epochs, full_length)
                 with weights.lowered():
                     row = self._train_epoch(
-                        objective, optimisers, weights, batches, result, progress
+                        objective, optimisers, weights, batches, result, progress, watch
                     )
                 if validate is not None:
                     objective.eval()
@@ -174,6 +176,7 @@ class Trainer:
         batches: BatchSource,
         result: PhaseResult,
         progress: Progress,
+        watch: Watch,
     ) -> dict[str, float | int | str]:
         epoch, started = result.epochs, time.perf_counter()
         full_length = length(self.config, batches.num_batches)
@@ -185,7 +188,7 @@ class Trainer:
             now = epoch + (position + 0.5) / batches.num_batches
             factor = self.config.schedule.factor(now, full_length, losses)
             learning_rate = self.config.optimiser.learning_rate * factor
-            with self.compute.autocast():
+            with self.compute.autocast(), watch.looking(position):
                 step = objective.loss(batch, result.steps)
             loss = self._penalised(objective, step)
             if self._reads(position, batches.num_batches):
@@ -193,6 +196,7 @@ class Trainer:
                 speed = (position + 1) * batches.batch_size / (time.perf_counter() - started)
                 progress.note(loss=f"{value:.4f}", speed=f"{speed:,.0f} images/s")
             loss.backward()  # type: ignore[no-untyped-call]
+            watch.gradients(position)
             self._update(optimisers, weights, learning_rate)
             with weights.raised():
                 objective.after_step(result.steps)
@@ -208,6 +212,7 @@ class Trainer:
             "step": result.steps,
             "learning_rate": learning_rate,
             **averages,
+            **watch.row(),
             "images_per_second": speed,
         }
 

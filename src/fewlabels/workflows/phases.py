@@ -39,6 +39,7 @@ from fewlabels.data.selection import Images, select
 from fewlabels.errors import ConfigError
 from fewlabels.lookup import find
 from fewlabels.networks.classifier import Classifier
+from fewlabels.networks.weights import load_initial
 from fewlabels.randomness import derive_seed, generator, numpy_generator
 from fewlabels.semisupervised.objective import SemiSupervised, Task
 from fewlabels.semisupervised.pool import probabilities
@@ -162,12 +163,16 @@ class Context:
         return name, resolve(name, self.settings.augment, shape)
 
     def new_encoder(self, images: Images, phase: str) -> Encoder:
-        """An untrained encoder that standardises by these images' channel statistics."""
+        """An encoder that standardises by these images' channel statistics.
+
+        Its weights are drawn, or those that the settings start from.
+        """
         weights = generator(self.seed, phase, "weights")
         encoder: Encoder = self.settings.network.build(image_shape(images), weights)
         for module in encoder.modules():
             if isinstance(module, Standardise):
                 module.set_statistics(*channel_statistics(images))
+        load_initial(encoder, self.settings.network)
         return encoder
 
 

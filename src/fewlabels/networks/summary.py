@@ -1,0 +1,170 @@
+"""What a network costs, stage by stage, before it is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+from torch.utils.weak import WeakIdKeyDictionary
+
+from fewlabels.contracts import Encoder
+from fewlabels.networks.receptive_field import Axis, Field, after
+
+_BYTES = 4  # of a value in float32
+
+
+@dataclass(kw_only=True)
+class StageSummary:
+    """One stage of a network, for one image.
+
+    Attributes:
+        name: of its modules.
+        output_shape: of what comes out of it, without the batch.
+        num_parameters: trainable and frozen.
+        multiply_adds: of the products; additions alone are not counted.
+        activation_bytes: of all that is computed in it and kept for the gradient, in float32.
+        field: of the image that one value of its output depends on, rows and columns.
+    """
+
+    name: str
+    output_shape: tuple[int, ...] = ()
+    num_parameters: int = 0
+    multiply_adds: int = 0
+    activation_bytes: int = 0
+    field: Field = field(default_factory=lambda: (Axis(), Axis()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; an infinite field, which is the whole image, is None."""
+        return {
+            "name": self.name,
+            "output_shape": list(self.output_shape),
+            "num_parameters": self.num_parameters,
+            "multiply_adds": self.multiply_adds,
+            "activation_bytes": self.activation_bytes,
+            "receptive_field": [
+                None if math.isinf(axis.size) else vars(axis) for axis in self.field
+            ],
+        }
+
+
+def summarise(encoder: Encoder, head: nn.Module | None = None) -> list[StageSummary]:
+    """Every stage of an encoder, from input to output, and the head as the last one.
+
+    Args:
+        encoder: left in the mode that it was in.
+        head: from features to logits; None for none.
+    """
+    groups = encoder.stages()
+    if head is not None:
+        groups = [*groups, [head]]
+    names = stage_names(encoder) + ["head"] * (head is not None)
+    stages = [StageSummary(name=name) for name in names]
+    for stage, group in zip(stages, groups, strict=True):
+        parameters = {p for module in group for p in module.parameters()}
+        stage.num_parameters = sum(p.numel() for p in parameters)
+    image = torch.zeros(1, *encoder.image_shape)
+    recorder = _Recorder(stages, image)
+    with _evaluating(encoder), torch.no_grad(), ExitStack() as hooks:
+        for number, group in enumerate(groups):
+            for module in group:
+                recorder.follow(hooks, module, number)
+        # In one piece, torch's recurrent kernels could not be looked into.
+        hooks.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        hooks.enter_context(recorder)
+        features = encoder(image)
+        if head is not None:
+            head(features)
+    return stages
+
+
+def stage_names(encoder: Encoder) -> list[str]:
+    """What the modules of each stage are called inside the encoder, from input to output."""
+    names = {module: name for name, module in encoder.named_modules()}
+    return [
+        _name([names[part] for part in stage if part in names and list(part.parameters())])
+        for stage in encoder.stages()
+    ]
+
+
+def _name(found: list[str]) -> str:
+    """Neighbours in one container are named by the first and the last."""
+    containers = {name.rpartition(".")[0] for name in found}
+    if len(found) > 1 and len(containers) == 1 and "." in found[0]:
+        return f"{found[0]}–{found[-1].rpartition('.')[2]}"
+    return ", ".join(found)
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+class _Recorder(TorchDispatchMode):
+    """Sees every operation of a forward pass, and books it on the stage that is being run."""
+
+    def __init__(self, stages: list[StageSummary], image: Tensor) -> None:
+        super().__init__()
+        self.stages = stages
+        self.current = 0
+        self.fields: Any = WeakIdKeyDictionary()
+        self.fields[image] = (Axis(), Axis())
+
+    def follow(self, hooks: ExitStack, module: nn.Module, number: int) -> None:
+        """Note when `module` of stage `number` starts, and what comes out of it."""
+
+        def starts(*_: Any) -> None:
+            self.current = number
+
+        def ends(_: nn.Module, __: Any, outputs: Any) -> None:
+            output = next(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
+            stage = self.stages[number]
+            stage.output_shape = tuple(output.shape[1:])
+            stage.field = self.fields.get(output, stage.field)
+
+        hooks.callback(module.register_forward_pre_hook(starts).remove)
+        hooks.callback(module.register_forward_hook(ends).remove)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operation and book it."""
+        outputs = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        made = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+        inputs = [(tensor, self.fields[tensor]) for tensor in tensors if tensor in self.fields]
+        if not inputs or not made:
+            return outputs
+        name = func.overloadpacket.__name__
+        found = after(name, inputs, args, made[0])
+        for tensor in made:
+            self.fields[tensor] = found
+        stage = self.stages[self.current]
+        stage.multiply_adds += _multiply_adds(func, args, kwargs or {}, outputs)
+        known = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        if made[0].untyped_storage().data_ptr() not in known:
+            stage.activation_bytes += made[0].numel() * _BYTES
+        return outputs
+
+
+def _multiply_adds(func: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -> int:
+    """By torch's own table, which counts a multiplication and an addition as two."""
+    packet = func.overloadpacket
+    if "scaled_dot_product" in packet.__name__:
+        query, key, value = args[:3]
+        return int(sdpa_flop_count(query.shape, key.shape, value.shape)) // 2
+    if packet in flop_registry:
+        return int(flop_registry[packet](*args, **kwargs, out_val=outputs)) // 2
+    return 0
