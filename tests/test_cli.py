@@ -296,3 +296,39 @@ def test_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert "read-only" in error_of(capsys, *arguments)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_network_shows_what_it_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawing = tmp_path / "lenet.svg"
+    result = run_json(capsys, "network", "lenet", "--image", "1x28x28", "--drawing", str(drawing))
+    assert result["total"]["num_parameters"] == 61_706
+    assert [stage["output_shape"] for stage in result["stages"]][0] == [6, 14, 14]
+    assert "<svg" in drawing.read_text()
+    assert run(["network", "resnet", "--image", "3x32x32", "--set", "network.depth=56"]) == 0
+    printed = capsys.readouterr().out
+    assert "layer3" in printed
+    assert "855,770" in printed  # 0.85 M in the paper
+    assert "whole image" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["resnt"], ["network", "'resnt'", "resnet"]),
+        (["lenet", "--image=28x28"], ["28x28", "3x32x32"]),
+        (["lenet", "--image=1x0x28"], ["1x0x28"]),
+        (["lenet", "--image=1x3x3"], ["at least 4 × 4", "3 × 3"]),
+        (["alexnet", "--image=3x50x50", "--set=network.variant=classic"], ["63 × 63"]),
+        (["lenet", "--set=network.depth=3"], ["depth", "activation"]),
+        (["lenet", "--set=training.epochs=3"], ["training", "network.depth=50"]),
+        (["lenet", "--drawing=lenet.doc"], ["lenet.doc", ".svg"]),
+        (["lenet", "--drawing=missing/lenet.svg"], ["missing/lenet.svg", "folder"]),
+    ],
+)
+def test_networks_that_cannot_be_shown(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(capsys, "network", *arguments)
+    assert all(word in error for word in words), error

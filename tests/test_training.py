@@ -434,3 +434,80 @@ def test_device_and_precision_are_resolved_once() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="not available"):
             choose("cuda")
+
+
+# Watching
+
+
+def watched(network, **rest):
+    data = digits()
+    encoder = network.build((1, 8, 8), torch.Generator().manual_seed(0))
+    objective = Supervised(
+        Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
+    )
+    batches = Batches(data.images[:128], data.labels[:128], batch_size=32, device=CPU.device, seed=0)
+    config = TrainingConfig(epochs=3, batch_size=32, watch=True, **rest)
+    return objective, Trainer("watched", config, CPU, seed=0).run(objective, batches)
+
+
+def test_watching_changes_nothing_and_sees_every_stage() -> None:
+    network = MLPConfig(widths=(30, 20))
+    row = watched(network)[1].history[-1]
+    for stage in ("layers.0", "layers.1"):
+        assert row[f"watch/{stage}/deviation"] > 0
+        assert row[f"watch/{stage}/gradient"] > 0
+        assert 0 <= row[f"watch/{stage}/dead"] <= 1
+    plain = watched(network)[0]
+    data = digits()
+    batches = Batches(data.images[:128], data.labels[:128], batch_size=32, device=CPU.device, seed=0)
+    encoder = network.build((1, 8, 8), torch.Generator().manual_seed(0))
+    other = Supervised(
+        Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
+    )
+    rows = Trainer("watched", TrainingConfig(epochs=3, batch_size=32), CPU, seed=0).run(
+        other, batches
+    )
+    assert not [key for key in rows.history[-1] if key.startswith("watch")]
+    for mine, theirs in zip(plain.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_dead_units_and_vanishing_gradients_are_seen() -> None:
+    """Biases far below zero kill a layer; sigmoids let little of the gradient through."""
+    network = MLPConfig(widths=(30, 20))
+    data = digits()
+    encoder = network.build((1, 8, 8), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        encoder.layers[0][0].bias[:12] = -1000.0
+    objective = Supervised(
+        Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
+    )
+    batches = Batches(data.images[:128], data.labels[:128], batch_size=32, device=CPU.device, seed=0)
+    config = TrainingConfig(epochs=1, batch_size=32, watch=True)
+    row = Trainer("dead", config, CPU, seed=0).run(objective, batches).history[-1]
+    assert row["watch/layers.0/dead"] == pytest.approx(12 / 30, abs=0.1)
+    deep = MLPConfig(widths=(30,) * 6, activation="sigmoid", initialisation=0.1)
+    row = watched(deep)[1].history[0]
+    assert row["watch/layers.0/gradient"] < 1e-3 * row["watch/layers.5/gradient"]
+
+
+def test_gradient_lengths_by_hand() -> None:
+    """One step of one batch: the gradient that autograd gives for the same weights."""
+    network = MLPConfig(widths=(30, 20))
+    data = digits()
+    batches = Batches(data.images[:32], data.labels[:32], batch_size=32, device=CPU.device, seed=0)
+    encoder = network.build((1, 8, 8), torch.Generator().manual_seed(0))
+    objective = Supervised(
+        Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
+    )
+    batch = next(iter(batches.epoch(0)))
+    objective.loss(batch, 0).loss.backward()
+    expected = {
+        f"layers.{i}": math.sqrt(sum(float(p.grad.square().sum()) for p in layer.parameters()))
+        for i, layer in enumerate(encoder.layers)
+    }
+    objective.zero_grad()
+    config = TrainingConfig(epochs=1, batch_size=32, watch=True)
+    row = Trainer("one", config, CPU, seed=0).run(objective, batches).history[-1]
+    for stage, value in expected.items():
+        assert row[f"watch/{stage}/gradient"] == pytest.approx(value, rel=1e-4)

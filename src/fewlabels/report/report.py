@@ -18,6 +18,7 @@ from fewlabels.errors import RunError
 from fewlabels.files import write_text
 from fewlabels.plots.curves import learning_curve
 from fewlabels.plots.feature_map import class_colours, feature_map
+from fewlabels.plots.health import stage_chart
 from fewlabels.plots.pixels import png_data_uri
 from fewlabels.plots.reliability import reliability_diagram
 from fewlabels.report.advice import next_steps, verdict
@@ -132,6 +133,29 @@ def _curves(run_folder: Path, result: Result) -> list[dict[str, Any]]:
             title = f"{name}, unlabelled images"
             chart = Markup(learning_curve(title.replace("_", " "), shares, mark, "share"))
             charts.append({"name": title, "chart": chart, "epochs": len(phase_rows)})
+        charts += _health(name, phase_rows)
+    return charts
+
+
+_HEALTH = {
+    "gradient": ("length of the gradient", True),
+    "deviation": ("deviation of activations", True),
+    "mean": ("mean of activations", False),
+    "dead": ("share of dead units", False),
+}
+
+
+def _health(name: str, rows: Sequence[Result]) -> list[dict[str, Any]]:
+    """What was watched of the stages, where ``watch = true``: a chart for each quantity."""
+    columns = [key for key in rows[0] if key.startswith("watch/") and rows[0][key]]
+    charts = []
+    for quantity, (words, log) in _HEALTH.items():
+        stages = {key.split("/")[1]: key for key in columns if key.endswith(f"/{quantity}")}
+        if stages:
+            title = f"{name}, {words}"
+            by_stage = _measured(rows, stages)
+            chart = Markup(stage_chart(name.replace("_", " "), by_stage, words, log=log))
+            charts.append({"name": title, "chart": chart, "epochs": len(rows)})
     return charts
 
 
