@@ -272,12 +272,16 @@ def network(
     drawing: Annotated[
         Path | None, typer.Option(help="Where to draw it: .svg, .png or .pdf.", metavar="FILE")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="See whether these weights fit: a file, or hub.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """What a network costs before it is trained: shapes, parameters, work, memory, fields."""
     from fewlabels.workflows.network import describe_network
 
-    output.network(describe_network(name, image, num_classes, assignments or (), drawing), json)
+    found = describe_network(name, image, num_classes, assignments or (), drawing, weights)
+    output.network(found, json)
 
 
 @app.command()

@@ -242,8 +242,8 @@ def hub_weights(model: str) -> dict[str, Tensor]:
         reason = str(error).split("\n")[0]
         raise DownloadError(
             f"The weights of {model} are not in the cache and cannot be fetched: {reason}. Fetch "
-            "them where there is a network and give them with --weights FILE, or start without "
-            "them: --weights none."
+            "them where there is a network and give them with --set network.weights=FILE, or "
+            "start without them: --set network.weights=none."
         ) from None
     return dict(found)
 

@@ -15,6 +15,7 @@ from fewlabels.files import write_atomically
 from fewlabels.networks import network_settings
 from fewlabels.networks.classifier import Classifier, is_fully_connected
 from fewlabels.networks.summary import summarise
+from fewlabels.networks.weights import load_initial
 from fewlabels.plots.network import draw_network
 
 _ENDINGS = (".svg", ".png", ".pdf")
@@ -42,6 +43,7 @@ def describe_network(
     num_classes: int,
     assignments: Sequence[str] = (),
     drawing: Path | None = None,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """What a network costs for one image, stage by stage.
 
@@ -51,9 +53,11 @@ def describe_network(
         num_classes: outputs of the head.
         assignments: settings of the network, ``network.depth=50``.
         drawing: where to draw it; None for nowhere.
+        weights: a file, or "hub": whether they fit is tried; None for not at all.
 
     Raises:
-        ConfigError: an unknown network or setting, or images that it cannot take.
+        ConfigError: an unknown network or setting, images that it cannot take, or weights of
+            another architecture.
         StorageError: the drawing cannot be written.
     """
     if drawing is not None and drawing.suffix.lower() not in _ENDINGS:
@@ -67,10 +71,12 @@ def describe_network(
             f"Only settings of [network] have a meaning here. Got {', '.join(unknown)}. "
             "Write for example --set network.depth=50."
         )
-    settings = network_settings({**values.get("network", {}), "name": name})
+    asked = {"weights": weights or "none"} if weights or ":" in name else {}
+    settings = network_settings({**values.get("network", {}), "name": name, **asked})
     shape = parse_image_shape(image)
     generator = torch.Generator().manual_seed(0)
     classifier = Classifier(settings.build(shape, generator), num_classes, generator)
+    load_initial(classifier.encoder, settings)
     stages = [stage.to_dict() for stage in summarise(classifier.encoder, classifier.head)]
     totals = {
         key: sum(stage[key] for stage in stages)

@@ -1,0 +1,229 @@
+"""What the networks cost and reach: tables and drawings of docs/networks.md and docs/blocks.md.
+
+    python -m benchmarks.networks draw                       the drawings and the table of costs
+    FEWLABELS_DATA=... python -m benchmarks.networks measure [ROW...]   the tables of accuracies
+
+Accuracies come from the command line program with all labels, as a user would run it, with the
+official test images opened once at the end. Results go to benchmarks/results/networks.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from benchmarks.pages import BENCHMARKS, ROOT, write_block
+from benchmarks.semisupervised import source
+from fewlabels.blocks.activations import ACTIVATIONS, activation
+from fewlabels.blocks.filters import FILTERS, FixedFilter
+from fewlabels.data import load_images
+from fewlabels.files import write_json
+from fewlabels.networks import NETWORKS
+from fewlabels.training.device import environment
+from fewlabels.workflows.network import describe_network
+
+RESULTS = ROOT / "benchmarks" / "results" / "networks.json"
+PAGE = ROOT / "docs" / "networks.md"
+SHAPES = ("1x28x28", "3x32x32")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        name: what it says.
+        data: "mnist" or "cifar".
+        settings: of the run.
+        goal: least accuracy, as a share.
+        seconds: most time of the whole command; None where none is asked for.
+    """
+
+    name: str
+    data: str
+    settings: tuple[str, ...]
+    goal: float
+    seconds: float | None = None
+
+
+ALL = ("--recipe", "all_labels")
+
+
+def named(name: str, epochs: int, *rest: str) -> tuple[str, ...]:
+    """Settings of a network and how often it sees every image."""
+    settings = (f"network.name={name}", f"training.epochs={epochs}", *rest)
+    return (*ALL, *(part for one in settings for part in ("--set", one)))
+
+
+TABLES: dict[str, list[Row]] = {
+    "MNIST, all labels": [
+        Row("LeNet-5", "mnist", named("lenet", 15), 0.992, 120),
+        Row(
+            "small residual network",
+            "mnist",
+            named("wide_resnet", 6, "network.stem_stride=2"),
+            0.995,
+            300,
+        ),
+        Row("row LSTM", "mnist", named("row_rnn", 10), 0.985),
+        Row("vision transformer", "mnist", named("vision_transformer", 10), 0.985),
+    ],
+    "CIFAR-10 (JPEG), all labels": [
+        Row(
+            "fully connected, below 5 M parameters",
+            "cifar",
+            named("residual_mlp", 40, "network.width=640", "network.hidden=1024"),
+            0.65,
+            900,
+        ),
+        Row(
+            "fast residual network", "cifar", named("wide_resnet", 12, "network.blocks=1"), 0.88, 900
+        ),
+    ],
+}
+
+
+def measure(names: list[str]) -> None:
+    """Every row that is asked for, or all; then the page."""
+    for table, rows in TABLES.items():
+        for row in rows:
+            if not names or row.name in names:
+                found = {"table": table, "row": row.name, "source": source(), **fitted(row)}
+                print(table, row.name, f"{found['accuracy']:.4f}", f"{found['seconds']:.0f} s")
+                key = (table, row.name)
+                others = [run for run in saved() if (run["table"], run["row"]) != key]
+                write_json(RESULTS, {"runs": [*others, {**found, "machine": environment()}]})
+    write_page()
+
+
+def saved() -> list[dict[str, Any]]:
+    """What has been measured."""
+    if not RESULTS.exists():
+        return []
+    runs: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"]
+    return runs
+
+
+def fitted(row: Row) -> dict[str, Any]:
+    """One run of the program."""
+    data = "mnist" if row.data == "mnist" else f"{os.environ['FEWLABELS_DATA']}/cifar10-jpeg"
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["fit", data, *row.settings, "--open-test", "--json", "--out", folder]
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "fewlabels", *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        seconds = time.perf_counter() - started
+    result = json.loads(done.stdout)
+    refit = next(phase for phase in result["phases"] if phase["name"] == "refit")
+    return {
+        "accuracy": result["test_accuracy"],
+        "n": result["test"]["num_images"],
+        "seconds": seconds,
+        "epoch_seconds": refit["seconds"] / refit["epochs"],
+        "epochs": refit["epochs"],
+        "network": result["network"],
+    }
+
+
+def write_page() -> None:
+    """The tables, from what has been measured."""
+    lines = []
+    for table, rows in TABLES.items():
+        found = {run["row"]: run for run in saved() if run["table"] == table}
+        if not found:
+            continue
+        lines += [
+            f"### {table}",
+            "",
+            "| network | parameters | test accuracy | goal | epochs | seconds an epoch | in all |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            if row.name not in found:
+                continue
+            run = found[row.name]
+            limit = "" if row.seconds is None else f" of {row.seconds:.0f}"
+            in_time = row.seconds is None or run["seconds"] <= row.seconds
+            verdict = "reached" if run["accuracy"] >= row.goal and in_time else "**not reached**"
+            lines.append(
+                f"| {row.name} | {run['network']['num_parameters']:,} "
+                f"| {100 * run['accuracy']:.2f} % (n = {run['n']:,}) | {row.goal:.1%}: {verdict} "
+                f"| {run['epochs']} | {run['epoch_seconds']:.1f} | {run['seconds']:.0f} s{limit} |"
+            )
+        lines.append("")
+    write_block(BENCHMARKS, "networks", lines)
+
+
+def draw() -> None:
+    """The table of costs, and all drawings."""
+    names = sorted(set(NETWORKS) - {"pretrained"})
+    lines = [
+        "| network | parameters, 1 × 28 × 28 | multiply-adds | parameters, 3 × 32 × 32 "
+        "| multiply-adds | stages |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        drawing = ROOT / "docs" / "networks" / f"{name}.svg"
+        grey = describe_network(name, SHAPES[0], 10)
+        colour = describe_network(name, SHAPES[1], 10, drawing=drawing)
+        cells = [
+            f"{result['total'][key]:,}"
+            for result in (grey, colour)
+            for key in ("num_parameters", "multiply_adds")
+        ]
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {len(colour['stages']) - 1} |")
+    lines.append("")
+    lines.append("With a head of ten classes and all settings at their defaults.")
+    write_block(PAGE, "networks", lines)
+    draw_activations(ROOT / "docs" / "blocks" / "activations.svg")
+    draw_filters(ROOT / "docs" / "blocks" / "filters.png")
+
+
+def draw_activations(path: Path) -> None:
+    """Every activation that takes one value, and its gradient."""
+    names = [name for name in ACTIVATIONS if name != "maxout"]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 5).flat, names, strict=True):
+        values = torch.linspace(-3, 3, 241, requires_grad=True)
+        found = activation(name)(values)
+        (slope,) = torch.autograd.grad(found.sum(), values)
+        axes.plot(values.detach(), slope, color="#bbbbbb", linewidth=1)
+        axes.plot(values.detach(), found.detach(), color="#4c78a8")
+        axes.set_title(name, fontsize=8)
+        axes.tick_params(labelsize=6)
+    figure.savefig(path)
+
+
+def draw_filters(path: Path) -> None:
+    """Every filter on one of scikit-learn's digits."""
+    image = torch.from_numpy(load_images("digits").images[:1]).float() / 255
+    figure = Figure(figsize=(9, 1.5), layout="constrained")
+    shown = {"image": image} | {name: FixedFilter(name)(image) for name in FILTERS}
+    for axes, (name, maps) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
+        axes.imshow(maps[0, 0], cmap="gray")
+        axes.set_title(name, fontsize=8)
+        axes.set_axis_off()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["draw"]:
+        draw()
+    elif sys.argv[1:2] == ["measure"]:
+        measure(sys.argv[2:])
+    else:
+        raise SystemExit(__doc__)
