@@ -2,7 +2,7 @@
 # make test   installs the test extras and runs every test
 # make check  format, lint, types, layering
 # make bench  the measured numbers of the README (needs FEWLABELS_DATA; about two hours)
-# make bench-labels  accuracy with few labels (needs FEWLABELS_DATA; about three hours)
+# make bench-labels  accuracy with few labels (needs FEWLABELS_DATA; about eleven hours; ARGS=mnist for a table)
 # make bench-speed  speed against other libraries (needs FEWLABELS_DATA; about half an hour)
 
 PYTHON ?= python3

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import re
+import shutil
+import subprocess
+import sys
 import time
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,12 @@ from PIL import Image
 
 from fewlabels.data.builtin import digits
 from fewlabels.errors import ConfigError
-from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, together
+from fewlabels.evaluation.baselines import BASELINES, BaselineResult, fit_baseline, together
 from fewlabels.evaluation.metrics import standard_errors_ahead
 from fewlabels.runs.run_folder import open_run
 from fewlabels.training.device import choose
-from fewlabels.workflows.adapting import Seen, adapt
+from fewlabels.workflows.adapting import Seen, adapt, keep_mirrored
+from fewlabels.workflows.candidates import added_up
 from fewlabels.workflows.fit import fit, resume
 from fewlabels.workflows.judging import judge_by
 from fewlabels.workflows.model import BaselineModel, load_model, save_model
@@ -87,9 +92,44 @@ def test_few_labels_take_turns_and_each_is_judged_once() -> None:
     assert len(judge_by(part([0, 0, 1, 1]), part([]), seed=0).turns) == 2
 
 
-def test_one_label_in_a_class_judges_nothing() -> None:
-    judging = judge_by(part([0, 0, 0, 1]), part([]), seed=0)
-    assert (judging.how, judging.turns, len(judging.judged)) == ("nothing", (), 0)
+def test_one_label_in_every_class_judges_nothing() -> None:
+    for labels in ([0, 1, 2], [0, 0, 1, 2, 3], [0, 0, 0, 1]):
+        judging = judge_by(part(labels), part([]), seed=0)
+        assert (judging.how, judging.turns, len(judging.judged)) == ("nothing", (), 0)
+
+
+def test_the_only_label_of_a_class_is_always_learnt_from() -> None:
+    judging = judge_by(part([0, 1] * 6 + [2]), part([]), seed=0)
+    assert judging.how == "cross-validation"
+    assert sorted(judging.judged.tolist()) == list(range(12))
+    for learnt, judged in judging.turns:
+        assert 12 in learnt
+        assert not set(learnt.tolist()) & set(judged.tolist())
+
+
+def test_pseudo_labels_of_all_turns_are_judged_together() -> None:
+    first = [{"guessed": 5, "used": 3, "judged": 2, "right": 1}]
+    second = [{"guessed": 7, "used": 6, "judged": 4, "right": 4}]
+    assert added_up([first, second]) == [{"guessed": 7, "used": 6, "judged": 6, "right": 5}]
+    assert added_up([None, None]) is None
+
+
+def outcomes(right: int, wrong: int) -> np.ndarray:
+    return np.array([True] * right + [False] * wrong)
+
+
+def test_grey_images_are_mirrored_only_where_enough_show_that_nothing_is_lost() -> None:
+    assert keep_mirrored(outcomes(45, 15), outcomes(45, 15), colour=False)
+    assert not keep_mirrored(outcomes(45, 15), outcomes(35, 25), colour=False)
+    # Too few to tell, and a network that knows nothing: nothing lost, nothing shown.
+    assert not keep_mirrored(outcomes(30, 10), outcomes(30, 10), colour=False)
+    assert not keep_mirrored(outcomes(10, 90), outcomes(10, 90), colour=False)
+
+
+def test_photographs_are_mirrored_unless_something_is_clearly_lost() -> None:
+    assert keep_mirrored(outcomes(5, 5), outcomes(5, 5), colour=True)
+    assert keep_mirrored(outcomes(6, 4), outcomes(5, 5), colour=True)
+    assert not keep_mirrored(outcomes(60, 40), outcomes(40, 60), colour=True)
 
 
 def test_baselines_of_all_turns_are_added_up() -> None:
@@ -112,11 +152,11 @@ def test_lead_is_counted_in_standard_errors_of_the_pairs() -> None:
 
 def test_plan_decides_once_and_its_clock_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
-    plan = Plan(file, budget=10)
+    plan = Plan(file, budget=10, started=time.perf_counter())
     time.sleep(0.05)
     assert plan.remember("epochs", lambda: 7) == 7
     plan.tell("Something.")
-    again = Plan(file, budget=10)
+    again = Plan(file, budget=10, started=time.perf_counter())
     assert again.elapsed >= 0.05
     assert again.left < 10
     assert again.remember("epochs", lambda: 8) == 7
@@ -227,14 +267,134 @@ def test_one_label_a_class_trains_without_a_number(tmp_path: Path) -> None:
     assert "nobody knows how good this is" in page
 
 
-def test_final_training_without_time_still_ends_its_schedule(tmp_path: Path) -> None:
+def test_one_label_a_class_and_no_time_ships_the_nearest_image(tmp_path: Path) -> None:
     images = written(tmp_path / "images", [0, 1, 2, *[None] * 60])
     result = run(tmp_path / "runs", str(images), 0.5)
-    with open(Path(result["run"]) / "history.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["phase"] == "final"]
-    rates = [float(row["learning_rate"]) for row in rows]
-    assert max(rates) > 1e-3
-    assert rates[-1] < 0.2 * max(rates)
+    assert result["chosen"] == "nearest_neighbour"
+    assert result["val_accuracy"] is None
+    assert any("nearest labelled image" in line for line in result["decisions"])
+    assert "nobody knows how good this is" in (Path(result["run"]) / "report.html").read_text()
+
+
+def copied(few: dict[str, Any], to: Path, *forgotten: str, **facts: Any) -> Path:
+    """A finished run, unfinished again: other facts in its plan, and some phases forgotten."""
+    folder = Path(shutil.copytree(few["run"], to))
+    (folder / "result.json").unlink()
+    plan = folder / "checkpoints" / "plan.json"
+    saved = json.loads(plan.read_text())
+    saved["facts"] |= {name.replace("_", " "): value for name, value in facts.items()}
+    plan.write_text(json.dumps(saved))
+    for name in forgotten:
+        for file in (folder / "checkpoints").glob(f"{name}*.safetensors"):
+            file.unlink()
+    return folder
+
+
+def test_without_time_for_all_labels_the_network_of_the_trial_is_shipped(
+    few: dict[str, Any], tmp_path: Path
+) -> None:
+    if few["chosen"] in BASELINES:
+        pytest.skip("a baseline was best in this run")
+    folder = copied(few, tmp_path / "short", "final", steps_of_final_training=5)
+    result = resume(folder)
+    assert result["chosen"] == few["chosen"]
+    assert any("the network of the trial is taken" in line for line in result["decisions"])
+    assert "final" not in {phase["name"] for phase in result["phases"]}
+    assert result["val_accuracy"] == few["val_accuracy"]
+
+
+def test_images_that_do_not_fit_in_the_time_are_drawn_for_pretraining(
+    few: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = copied(few, tmp_path / "drawn", "", images_of_pretraining=500)
+    config = folder / "config.toml"
+    config.write_text(re.sub(r"batch_size = 512", "batch_size = 8", config.read_text()))
+    result = resume(folder)
+    assert any("pretrain on 500 of 1,297 images, once" in line for line in result["decisions"])
+
+
+def test_a_killed_run_decides_as_before_and_finishes(tmp_path: Path) -> None:
+    settings = [part for one in SMALL for part in ("--set", one)]
+    command = ["fit", "digits", "--num-labels", "60", "--time-budget", "20", *settings]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fewlabels", *command, "--out", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Transfer" in line or "together" in line:
+            break
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    (folder,) = tmp_path.iterdir()
+    before = json.loads((folder / "checkpoints" / "plan.json").read_text())
+    assert before["facts"]
+    result = resume(folder)
+    after = json.loads((folder / "checkpoints" / "plan.json").read_text())
+    assert {key: after["facts"][key] for key in before["facts"]} == before["facts"]
+    assert result["decisions"][1 : 1 + len(before["said"])] == before["said"]
+    assert (folder / "model" / "weights.safetensors").is_file()
+
+
+def test_networks_that_learn_nothing_lose_to_a_baseline(tmp_path: Path) -> None:
+    idle = [
+        f"{phase}.optimiser.learning_rate=1e-9"
+        for phase in ("training", "pretraining", "joint_training")
+    ]
+    result = run(tmp_path, "digits", 16, "data.num_labels=100", *idle)
+    kinds = {row["name"]: row["kind"] for row in result["comparison"]}
+    assert "scratch" in kinds.values()
+    assert kinds[result["chosen"]] == "baseline"
+    assert isinstance(load_model(Path(result["run"]) / "model"), BaselineModel)
+    assert any("the best network" in line for line in result["decisions"])
+
+
+def test_decisions_stand_in_the_settings_that_the_report_shows(few: dict[str, Any]) -> None:
+    folder = open_run(Path(few["run"]))
+    decided = tomllib.loads(folder.settings.read_text())
+    assert decided["augment"]["flip"] is False
+    assert decided["semisupervised"]["graph_start"] > 0
+    asked = folder.read_config()
+    assert (asked["augment"]["flip"], asked["semisupervised"]["graph_start"]) == ("auto", 0)
+    assert "graph_start = 0.1" in folder.report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "section", "key", "value"),
+    [
+        ("semisupervised.alignment='none'", "semisupervised", "alignment", "none"),
+        ("semisupervised.alignment=[0.7, 0.3]", "semisupervised", "alignment", (0.7, 0.3)),
+        ("semisupervised.graph_start=0.0", "semisupervised", "graph_start", 0.0),
+        ("unlabelled.pretrained=true", "unlabelled", "pretrained", True),
+    ],
+)
+def test_what_is_asked_for_is_not_decided_again(
+    assignment: str, section: str, key: str, value: Any
+) -> None:
+    settings = load_settings("auto", assignments=[assignment, "network.name=resnet"])
+    seen = Seen((3, 32, 32), np.array([5, 30] if key == "graph_start" else [30, 90]), 1_000)
+    assert getattr(getattr(adapt(settings, seen, lambda _: None), section), key) == value
+
+
+def test_augmentation_that_is_off_mirrors_nothing(tmp_path: Path) -> None:
+    result = run(tmp_path, "digits", 16, "data.num_labels=60", "augment.name=none")
+    assert not any("mirrored" in line for line in result["decisions"])
+    assert result["flip"] == "auto"
+
+
+def test_objectives_that_do_not_fit_are_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for recipe, words in (("ladder", "batch norm"), ("auto", "logits")):
+        more = ["network.name=lenet"] if recipe == "ladder" else ["semisupervised.name=ladder"]
+        settings = load_settings(
+            recipe, assignments=[*more, "run.precision=32"], flags={"data": {"source": "digits"}}
+        )
+        with pytest.raises(ConfigError, match=words):
+            fit(settings, tmp_path / recipe)
+        assert "Baselines" not in capsys.readouterr().err
 
 
 def test_without_unlabelled_images_the_labels_do_alone(tmp_path: Path) -> None:

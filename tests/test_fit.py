@@ -56,6 +56,7 @@ def test_run_folder_is_complete(finished: dict) -> None:
         "result.json",
         "report.html",
         "report_data.safetensors",
+        "settings.toml",
     }
     assert json.loads((run / "result.json").read_text()) == finished
     assert not list(run.rglob("*.pkl")) + list(run.rglob("*.pt"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,13 @@ from fewlabels.networks.mlp import MLPConfig
 from fewlabels.semisupervised.averaged import Averaged
 from fewlabels.semisupervised.entropy_minimisation import EntropyMinimisationConfig
 from fewlabels.semisupervised.fixmatch import FixMatchConfig
-from fewlabels.semisupervised.graph import affinity, balanced, neighbours, principal_components
+from fewlabels.semisupervised.graph import (
+    affinity,
+    balanced,
+    neighbours,
+    principal_components,
+    propagate,
+)
 from fewlabels.semisupervised.label_propagation import LabelPropagationConfig
 from fewlabels.semisupervised.ladder import LadderConfig, normalised
 from fewlabels.semisupervised.mean_teacher import MeanTeacherConfig
@@ -40,6 +47,7 @@ from fewlabels.semisupervised.virtual_adversarial import (
     kullback_leibler,
     unit_length,
 )
+from fewlabels.workflows.phases import LabelledImages, pseudo_label_table
 
 NUM_LABELLED, NUM_UNLABELLED = 40, 200
 
@@ -496,21 +504,22 @@ def test_fixmatch_passes_over_what_does_not_count(threshold: float) -> None:
     assert passed == [len(given.images) + int(sure.sum())]
 
 
-def test_adversarial_change_raises_the_loss_more_than_chance() -> None:
-    objective = FixMatchConfig(adversarial=0.5).build(task())
-    images = parts(batch(1)).views[0]
-    labels = objective.classifier(images).argmax(1)
-
-    def loss(change: Tensor) -> float:
-        with torch.no_grad():
-            logits = objective.classifier(images + change)
-        return float(torch.nn.functional.cross_entropy(logits, labels))
-
-    change = objective._adversarial_change(images, labels)
-    assert torch.allclose(change.flatten(1).norm(dim=1), torch.tensor(0.5), atol=1e-4)
-    random = 0.5 * unit_length(torch.randn(images.shape, generator=gen()))
-    assert loss(change) > loss(random)
-    assert loss(change) > loss(torch.zeros_like(change))
+@pytest.mark.parametrize("alpha", [0.5, 0.99, 0.999])
+def test_propagation_is_a_hundred_rounds(alpha: float) -> None:
+    """Zhou et al.'s iteration, which is still under way where alpha is near 1."""
+    features = torch.randn(60, 4, generator=gen())
+    graph = affinity(*neighbours(features, 8))
+    labels = torch.arange(12) % 3
+    dense = torch.from_numpy(graph.toarray())
+    degrees = dense.sum(dim=1)
+    passed_on = dense / (degrees.view(-1, 1) * degrees).sqrt()
+    known = torch.zeros(60, 3).double()
+    known[:12] = torch.nn.functional.one_hot(labels, 3).double()
+    shares = known
+    for _ in range(100):
+        shares = alpha * passed_on @ shares + (1 - alpha) * known
+    expected = (shares / shares.sum(dim=1, keepdim=True)).float()
+    torch.testing.assert_close(propagate(graph, labels, 3, alpha), expected, atol=2e-3, rtol=0)
 
 
 def test_balanced_shares_have_the_prior_and_keep_the_order_within_a_class() -> None:
@@ -530,6 +539,87 @@ def test_principal_components_are_those_of_the_covariance() -> None:
     assert torch.allclose(found.abs(), expected.abs(), atol=1e-3)
     whole = principal_components(features, 100)
     assert torch.allclose(whole @ whole.T, centred @ centred.T, atol=1e-2)
+
+
+def test_images_that_no_label_reaches_are_taken_for_nothing() -> None:
+    """Two far groups of features, labels in one of them alone."""
+    given = task()
+    objective = FixMatchConfig(graph_start=0.5, graph_nodes=150).build(given)
+
+    class Far(nn.Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            first = torch.linspace(0.5, 1.0, len(images)).view(-1, 1)
+            alone = torch.zeros(len(images), 1) if len(images) == NUM_LABELLED else None
+            if alone is None:
+                alone = (torch.arange(len(images)) % 2).float().view(-1, 1)
+            side = torch.cat([1 - alone, alone], dim=1)
+            return torch.cat([side * first, 0.05 * side * first.square()], dim=1)
+
+    objective.classifier.encoder = Far(1, 1)
+    objective.before_epoch(0, 10)
+    assert int((objective.targets >= 0).sum()) == 75  # every second of those drawn
+
+
+@pytest.mark.parametrize("alignment", ["uniform", "labels", "none"])
+@pytest.mark.parametrize(
+    "config",
+    [FixMatchConfig(graph_start=0.5, graph_nodes=150), VirtualAdversarialConfig()],
+    ids=["fixmatch", "virtual_adversarial"],
+)
+def test_a_class_without_labels_breaks_nothing(config: Any, alignment: str) -> None:
+    given = task()
+    labels = np.where(given.labels == 3, 4, given.labels)
+    given = replace(given, labels=labels)
+    objective = replace(config, alignment=alignment).build(given)
+    objective.before_epoch(0, 10)
+    some = batch(2)
+    known = torch.where(some.labels == 3, 4, some.labels)
+    loss = objective.loss(replace(some, labels=known), 0).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in objective.parameters() if p.grad is not None)
+
+
+def test_what_a_graph_says_counts_where_it_reaches() -> None:
+    objective = LabelPropagationConfig().build(task())
+    objective.targets[:3] = torch.tensor([2, 5, 7])
+    objective.weights[:3] = torch.tensor([0.5, 0.0, 1.0])
+    found = torch.zeros(3, 10)
+    found[:, 9] = 1.0
+    labels, counts = objective.taken(torch.arange(3), found)
+    assert labels.tolist() == [2, 9, 7]
+    assert counts.tolist() == [True, False, True]
+
+
+def test_pseudo_labels_are_counted_by_class() -> None:
+    """Against a count by hand, with a predictor that is known to be right or wrong."""
+    given = task()
+    objective = FixMatchConfig(threshold=0.6, alignment="none").build(given)
+    truth = digits().labels[NUM_LABELLED : NUM_LABELLED + NUM_UNLABELLED]
+
+    class Told(nn.Module):
+        """Sure of the first half of the images, and right about the even ones."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            labels = torch.from_numpy(truth[: len(images)])
+            guesses = torch.where(torch.arange(len(images)) % 2 == 0, labels, (labels + 1) % 10)
+            sure = torch.where(torch.arange(len(images)) < len(images) // 2, 5.0, 0.1)
+            return torch.nn.functional.one_hot(guesses, 10) * sure.view(-1, 1)
+
+    told = Told()
+    told.register_parameter("device", nn.Parameter(torch.zeros(1)))
+    objective.teacher.network = told
+    held_out = LabelledImages(given.unlabelled[:], truth)
+    table = pseudo_label_table(objective, given.unlabelled, held_out, seed=0)
+    count = len(truth)
+    even = np.arange(count) % 2 == 0
+    guesses = np.where(even, truth, (truth + 1) % 10)
+    sure = np.arange(count) < count // 2
+    for label, row in enumerate(table):
+        taken = guesses == label
+        assert row["guessed"] == taken.sum()
+        assert row["used"] == row["judged"] == (taken & sure).sum()
+        assert row["right"] == (taken & sure & even).sum()
 
 
 def test_fixmatch_can_start_from_a_graph() -> None:

@@ -377,3 +377,13 @@ def test_semisupervised_method_has_its_page_and_its_recipe(name: str) -> None:
     for heading in ("**Use it:**", "**Not:**", "**Cost:**", "**Paper:**"):
         assert heading in page
     assert (root / "src" / "fewlabels" / "recipes" / f"{name}.toml").is_file()
+
+
+@pytest.mark.parametrize("name", SEMISUPERVISED)
+def test_every_setting_stands_on_the_objectives_page(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "semisupervised" / f"{name}.md").read_text()
+    config = SEMISUPERVISED[name]()
+    for key, value in vars(config).items():
+        if key != "name":
+            shown = list(value) if isinstance(value, tuple) else value
+            assert f"`{key}` = {shown}" in page

@@ -64,7 +64,9 @@ def fit_result(result: dict[str, Any], json: bool) -> None:
         _table(columns, rows, title)
     else:
         print("No accuracy: with one label in a class, nothing could be held out.")
-    if result["test_accuracy"] is None:
+    if not result["data"]["counts"]["test"]:
+        print("No test set: the data has no test part, and the split leaves none.")
+    elif result["test_accuracy"] is None:
         print(f"The test set is sealed. Open it with: fewlabels test {result['run']}")
     else:
         _print_test(result)

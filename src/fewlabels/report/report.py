@@ -221,8 +221,9 @@ def _mistakes(arrays: Mapping[str, Any], names: Sequence[str]) -> list[dict[str,
 
 def _settings_text(run_folder: Path) -> str:
     """The settings as TOML again, so that they read the same however they were written."""
-    path = run_folder / "config.toml"
-    if not path.is_file():
+    found = [run_folder / name for name in ("settings.toml", "config.toml")]
+    path = next((file for file in found if file.is_file()), None)
+    if path is None:
         return ""
     return tomli_w.dumps(tomllib.loads(path.read_text(encoding="utf-8")))
 

@@ -50,8 +50,13 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Resolved settings."""
+        """Settings as they were asked for, which a resumed run begins with."""
         return self.path / "config.toml"
+
+    @property
+    def settings(self) -> Path:
+        """Settings that the model was made with, the program's decisions among them."""
+        return self.path / "settings.toml"
 
     @property
     def environment(self) -> Path:
@@ -100,6 +105,10 @@ class RunFolder:
     def write_config(self, values: Mapping[str, Any]) -> None:
         """Write ``config.toml``, with the layout's version on top."""
         write_text(self.config, tomli_w.dumps({"run_format": FORMAT, **values}))
+
+    def write_settings(self, values: Mapping[str, Any]) -> None:
+        """Write ``settings.toml``."""
+        write_text(self.settings, tomli_w.dumps(values))
 
     def read_config(self) -> dict[str, Any]:
         """Read ``config.toml``.

@@ -29,10 +29,10 @@ from fewlabels.semisupervised.objective import (
     untracked,
 )
 from fewlabels.semisupervised.pool import nodes
-from fewlabels.semisupervised.virtual_adversarial import unit_length
 
 _STATISTICS_DECAY = 0.99
 _NEIGHBOURS, _GRAPH_ALPHA = 10, 0.999
+_SAME = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -43,7 +43,8 @@ class FixMatchConfig:
 
     name: Literal["fixmatch"] = "fixmatch"
     weight: NonNegativeFloat = 1.0
-    # "fixed", or "adaptive": one for each class, following the mean confidence (FreeMatch).
+    # "fixed", or "adaptive": following the mean confidence (FreeMatch); one for each class where
+    # alignment is "none", else one for all, as aligned guesses already favour no class.
     thresholds: Literal["fixed", "adaptive"] = "fixed"
     # The fixed threshold.
     threshold: float = Field(default=0.95, ge=0.0, le=1.0)
@@ -53,8 +54,6 @@ class FixMatchConfig:
     fairness: NonNegativeFloat = 0.0
     # Whose guesses count: the averaged "teacher", or the "student" itself, as in the paper.
     labeller: Literal["teacher", "student"] = "teacher"
-    # Length of an adversarial change on top of the strong view; 0 for none.
-    adversarial: NonNegativeFloat = 0.0
     # Share of the training in which guesses come from labels that are propagated over a graph of
     # the encoder's features instead; worth it where the encoder is pretrained and labels are few.
     graph_start: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -103,8 +102,6 @@ class FixMatch(AveragedPredictor):
         share = used.float().mean()
         if not self.config.fairness:  # What does not count need not be learnt from.
             strong, labels, used = strong[used], labels[used], used[used]
-        if self.config.adversarial:
-            strong = strong + self._adversarial_change(strong, labels)
         logits = self.classifier(torch.cat([batch.images, strong])).float()
         known, unknown = logits.split([len(batch.images), len(strong)])
         losses = F.cross_entropy(unknown, labels, reduction="none")
@@ -144,9 +141,11 @@ class FixMatch(AveragedPredictor):
         features, drawn = nodes(self.classifier.encoder, self.task, self.config.graph_nodes, rng)
         close = neighbours(principal_components(features), min(_NEIGHBOURS, len(features) - 1))
         shares = propagate(affinity(*close), labels, self.num_classes, _GRAPH_ALPHA)
+        # No label reaches these: whatever they were taken for would be made up.
+        unreached = shares.amax(dim=1) - shares.amin(dim=1) < _SAME
         if self.config.alignment != "none":
             shares = balanced(shares, self.prior.cpu())
-        guesses = shares[len(labels) :].argmax(dim=1)
+        guesses = shares.argmax(dim=1).masked_fill(unreached, -1)[len(labels) :]
         self.targets[torch.from_numpy(drawn).to(self.targets.device)] = guesses.to(self.targets)
 
     def aligned(self, guess: Tensor) -> Tensor:
@@ -168,14 +167,6 @@ class FixMatch(AveragedPredictor):
         """The aligned guess, which counts where it is at least as sure as its class's threshold."""
         confidence, labels = self.aligned(probabilities).max(dim=1)
         return labels, confidence >= self.thresholds()[labels]
-
-    def _adversarial_change(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The change of the configured length that raises the loss most, to first order."""
-        moved = images.detach().requires_grad_()
-        with untracked(self.classifier):
-            loss = F.cross_entropy(self.classifier(moved).float(), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, moved)
-        return self.config.adversarial * unit_length(gradient)
 
     def _unfairness(self, logits: Tensor, used: Tensor) -> Tensor:
         """FreeMatch's equation 12, from logits (B, K) and which images are used (B,)."""

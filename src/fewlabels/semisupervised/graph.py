@@ -73,9 +73,13 @@ def affinity(
 def propagate(
     graph: scipy.sparse.csr_matrix, labels: Tensor, num_classes: int, alpha: float
 ) -> Tensor:
-    """``Z = (1 - a) (1 - a S)^-1 Y``, rows scaled to 1, S being the graph's normalised affinities.
+    """A hundred rounds of ``Z <- a S Z + (1 - a) Y`` from ``Z = Y``, rows scaled to 1.
 
-    The sum is computed by scikit-learn's `LabelSpreading`.
+    S are the graph's normalised affinities. The limit is ``(1 - a) (1 - a S)^-1 Y``; where a is
+    near 1 the rounds end long before it, which leaves more to the near labels. Computed by
+    scikit-learn's `LabelSpreading`, which stops earlier where nothing changes any more.
+
+    Source: Learning with Local and Global Consistency (Zhou et al., 2004).
 
     Args:
         graph: affinities, sparse (N, N).

@@ -98,6 +98,15 @@ class SemiSupervised(Objective):
         labels = probabilities.argmax(dim=1)
         return labels, torch.ones_like(labels, dtype=torch.bool)
 
+    def taken(self, positions: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """As `guesses`, of unlabelled images that the training has met.
+
+        Args:
+            positions: int64 (B,), places among the unlabelled images.
+            probabilities: of the predictor for them, float (B, K).
+        """
+        return self.guesses(probabilities)
+
     def labelled_loss(self, batch: Batch, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The classification loss, and what to log of it.
 

@@ -63,6 +63,12 @@ class Transductive(AveragedPredictor):
         self.targets[places] = found.argmax(dim=1)
         self.weights[places] = sureness(found)
 
+    def taken(self, positions: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last graph says; images that were not in it do not count."""
+        in_graph = self.weights[positions] > 0
+        labels = torch.where(in_graph, self.targets[positions], probabilities.argmax(dim=1))
+        return labels, in_graph
+
     def loss(self, batch: Batch, step: int) -> StepResult:
         """All images in one pass."""
         unlabelled = unlabelled_part(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from fewlabels.workflows.settings import Settings
 
 _LARGEST_GREY_SIDE = 32
 _GRAPH_START = 0.1
+_ENOUGH_TO_MIRROR, _KNOWS_SOMETHING = 50, 0.5
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Seen:
 
 
 def adapt(settings: Settings, seen: Seen, tell: Callable[[str], None]) -> Settings:
-    """The settings for these images; each decision is told in one line."""
-    for decide in (_network, _alignment, _start, _pretrained):
-        changed, sentence = decide(settings, seen)
+    """The settings for these images; each decision that is left to it is told in one line."""
+    for name in settings.auto.decides:
+        changed, sentence = _DECISIONS[name](settings, seen)
         settings = replace(settings, **changed)
         if sentence:
             tell(sentence)
@@ -54,8 +56,6 @@ _Decision = tuple[dict[str, Any], str]
 
 def _network(settings: Settings, seen: Seen) -> _Decision:
     """Convolutions, but for small grey images."""
-    if settings.auto.network == "as_set":
-        return {}, ""
     channels, height, width = seen.image_shape
     size = f"{width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
     if channels == 1 and max(height, width) <= _LARGEST_GREY_SIDE:
@@ -97,3 +97,33 @@ def _pretrained(settings: Settings, seen: Seen) -> _Decision:
         "Training on labelled and unlabelled images starts from scratch: there are labels enough, "
         "and a convolutional network takes long to pretrain."
     )
+
+
+_DECISIONS: dict[str, Callable[[Settings, Seen], _Decision]] = {
+    "network": _network,
+    "alignment": _alignment,
+    "graph_start": _start,
+    "pretrained": _pretrained,
+}
+
+
+def keep_mirrored(
+    right: npt.NDArray[np.bool_], right_mirrored: npt.NDArray[np.bool_], *, colour: bool
+) -> bool:
+    """Whether images are also shown mirrored, by what a network made of both.
+
+    Photographs are, unless the network was clearly worse on mirrored ones. Grey images, which may
+    be letters, are only where enough of them show that nothing is lost.
+
+    Args:
+        right: of each held-out image, whether the network was right, (N,).
+        right_mirrored: the same for its mirror image.
+        colour: whether images are coloured.
+    """
+    count = len(right)
+    difference = float(right_mirrored.mean() - right.mean())
+    error = float((right_mirrored.astype(float) - right).std() / math.sqrt(count))
+    if colour:
+        return difference >= -2 * error
+    shown = count >= _ENOUGH_TO_MIRROR and float(right.mean()) >= _KNOWS_SOMETHING
+    return shown and difference >= -max(error, 1 / count)

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from fewlabels.data.selection import Selection
 from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, run_baselines, together
-from fewlabels.evaluation.metrics import standard_errors_ahead
+from fewlabels.evaluation.metrics import Evaluation, standard_errors_ahead
 from fewlabels.progress import say
+from fewlabels.randomness import numpy_generator
 from fewlabels.runs.run_folder import RunFolder
-from fewlabels.workflows.adapting import Seen, adapt
-from fewlabels.workflows.candidates import Candidate, best, comparison_row
+from fewlabels.workflows.adapting import Seen, adapt, keep_mirrored
+from fewlabels.workflows.candidates import Candidate, added_up, best, comparison_row
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS, Judging, judge_by
 from fewlabels.workflows.methods import (
     SCRATCH,
@@ -28,7 +29,13 @@ from fewlabels.workflows.methods import (
 from fewlabels.workflows.model import BaselineModel, Model
 from fewlabels.workflows.outcome import Outcome
 from fewlabels.workflows.pace import TIMED_STEPS, of_steps, seconds_a_step, throwaway
-from fewlabels.workflows.phases import Context, LabelledImages, Trained, pretrain
+from fewlabels.workflows.phases import (
+    Context,
+    LabelledImages,
+    Trained,
+    check_objective,
+    pretrain,
+)
 from fewlabels.workflows.plan import Plan
 from fewlabels.workflows.prepare import Prepared
 from fewlabels.workflows.views import make_views
@@ -46,12 +53,15 @@ _RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 9.0
 _FEWEST_STEPS = 30
 """Optimiser steps below which a network has learnt nothing worth judging."""
 
+_UNJUDGED_BASELINE = "nearest_neighbour"
+"""What is shipped where no network fits in the time and nothing could be judged."""
+
 _LEAST_SCRATCH_STEPS = 150
 """Steps of the network from scratch that must fit in the budget, or no network is tried."""
 
 
 def choose_automatically(
-    folder: RunFolder, context: Context, prepared: Prepared, pool: Selection
+    folder: RunFolder, context: Context, prepared: Prepared, pool: Selection, started: float
 ) -> Outcome:
     """Choose among baselines, scratch, transfer and semi-supervised training, inside the budget.
 
@@ -60,10 +70,11 @@ def choose_automatically(
         context: settings and machine.
         prepared: images with roles.
         pool: images that may be learnt from without labels.
+        started: on the clock of `time.perf_counter`, when the program began with the run.
     """
     budget = context.settings.auto.time_budget
     seconds = DEFAULT_BUDGET if budget == "auto" else float(budget)
-    plan = Plan(folder.checkpoint("plan").with_suffix(".json"), seconds)
+    plan = Plan(folder.checkpoint("plan").with_suffix(".json"), seconds, started)
     judging = judge_by(prepared.training, prepared.validation, context.seed)
     choice = _Choice(context, prepared, pool, plan, judging)
     choice.look()
@@ -94,7 +105,6 @@ class _Choice:
         self.baselines: list[BaselineResult] = []
         self.candidates: list[Candidate] = []
         self.phases: dict[str, Any] = {}
-        self.few = False  # so few labels a class that a graph of all images says more than they do
         self.step_seconds: dict[str, float] = {}  # of methods that have been tried
         self.reserve = _RESERVE_SHARE * plan.budget + _RESERVE_SECONDS
 
@@ -113,17 +123,17 @@ class _Choice:
             f"{ENOUGH_PER_CLASS} labels",
             "cross-validation": f"judged by cross-validation in {len(self.judging.turns)} turns "
             f"over all {count} labels, as the rarest class has only {sizes.min()}",
-            "nothing": "judged by nothing: with one label in a class none can be held out, so "
-            "the method is the one that usually does best, and no number says how good it is",
+            "nothing": "judged by nothing: with one label in most classes none can be held out, "
+            "so the method is the one that usually does best, and no number says how good it is",
         }[how]
         self.plan.tell(f"Candidates are {reason}.")
         unlabelled = len(self.pool) - len(labels)
         if unlabelled <= 0:
             self.plan.tell("There are no unlabelled images, so the labels have to do alone.")
         seen = Seen(self.prepared.data.image_shape, sizes, unlabelled)
-        self.few = seen.few
         settings = adapt(self.context.settings, seen, self.plan.tell)
         self.context = replace(self.context, settings=settings)
+        check_objective(self.context, self.judging.labelled, self.num_classes)
 
     def try_baselines(self) -> None:
         """Cheap classifiers on pixels, in the same turns as everything else."""
@@ -153,11 +163,12 @@ class _Choice:
             "least seconds", lambda: self._seconds_a_step(SCRATCH) * _LEAST_SCRATCH_STEPS
         )
         left = self.plan.remember("left for networks", lambda: self.plan.left - self.reserve)
-        if left >= needed or not self.baselines:
+        if left >= needed:
             return True
+        which = "best baseline" if self.baselines else "nearest labelled image"
         self.plan.tell(
             f"The time budget of {self.plan.budget:.0f} s is too short to train a network "
-            f"(that takes {needed + self.reserve:.0f} s at least), so the best baseline is taken."
+            f"(that takes {needed + self.reserve:.0f} s at least), so the {which} is taken."
         )
         return False
 
@@ -173,10 +184,11 @@ class _Choice:
 
     def try_method(self, method: Method) -> None:
         """Train a method for a part of the time in every turn, and judge it."""
-        context = self._shortened(method, f"trial of {method.name}", self._trial_seconds(method))
-        if context is None:
+        steps = self._steps(method, f"trial of {method.name}", self._trial_seconds(method))
+        if steps < _FEWEST_STEPS:
             self.plan.tell(f"There is no time for {method.name.replace('_', ' ')}.")
             return
+        context = self._of_steps(method, steps, len(self.judging.turns[0][0]))
         say(f"{method.title} …")
         trained: list[Trained] = []
 
@@ -193,30 +205,39 @@ class _Choice:
         seconds = sum(one.phase.seconds for one in trained)
         if trained[-1].phase.epochs > 1:
             self.step_seconds[method.name] = seconds_a_step(trained[-1].phase)
-        self.candidates.append(Candidate(method, trained[-1], probabilities, evaluation, seconds))
+        last = replace(trained[-1], pseudo_labels=added_up([one.pseudo_labels for one in trained]))
+        self.candidates.append(Candidate(method, last, probabilities, evaluation, seconds))
         if method is SCRATCH:
-            self._decide_on_flips(trained[-1])
+            self._decide_on_flips(trained)
 
-    def _decide_on_flips(self, trained: Trained) -> None:
-        """Mirrored images are as good as others where a network takes them for the same."""
+    def _decide_on_flips(self, trained: list[Trained]) -> None:
+        """Mirrored images are as good as others where a network takes them for the same.
+
+        Args:
+            trained: the network of each turn, asked about what it has not learnt from.
+        """
         settings = self.context.settings
-        if settings.augment.flip != "auto":
+        if settings.augment.flip != "auto" or settings.augment_policy == "none":
             return
 
-        def measure() -> dict[str, float]:
-            _, judged = self.judging.parts()[-1]  # what this network has not learnt from
-            mirrored = np.ascontiguousarray(judged.images[..., ::-1])
-            right, right_mirrored = (
-                self._model(trained).predict(images, self.context.compute).argmax(axis=1)
-                == judged.labels
-                for images in (judged.images, mirrored)
-            )
-            difference = right_mirrored.astype(float) - right
-            error = float(difference.std() / math.sqrt(len(difference)))
-            return {"difference": float(difference.mean()), "error": error, "n": len(difference)}
+        def measure() -> dict[str, Any]:
+            right: list[npt.NDArray[np.bool_]] = []
+            right_mirrored: list[npt.NDArray[np.bool_]] = []
+            for one, (_, judged) in zip(trained, self.judging.parts(), strict=True):
+                mirrored = np.ascontiguousarray(judged.images[..., ::-1])
+                for found, images in ((right, judged.images), (right_mirrored, mirrored)):
+                    shown = self._model(one).predict(images, self.context.compute)
+                    found.append(shown.argmax(axis=1) == judged.labels)
+            plain, turned = np.concatenate(right), np.concatenate(right_mirrored)
+            colour = self.prepared.data.image_shape[0] > 1
+            return {
+                "keep": keep_mirrored(plain, turned, colour=colour),
+                "difference": float(turned.mean() - plain.mean()),
+                "n": len(plain),
+            }
 
         found = self.plan.remember("flips", measure)
-        keep = found["difference"] >= -max(found["error"], 1 / found["n"])
+        keep = bool(found["keep"])
         self._set(augment=replace(settings.augment, flip=keep))
         change = f"{100 * found['difference']:+.1f} points on {found['n']} images"
         self.plan.tell(
@@ -269,10 +290,10 @@ class _Choice:
         )
 
     def ship_baseline(self) -> Outcome:
-        """The best baseline, fitted to all labels."""
-        rival = self._best_baseline
+        """The best baseline, fitted to all labels; the nearest image where none was judged."""
+        name = self._best_baseline.name if self.baselines else _UNJUDGED_BASELINE
         if self.candidates:
-            network = best(self.candidates)
+            rival, network = self._best_baseline, best(self.candidates)
             self.plan.tell(
                 f"Chosen: the baseline {rival.name.replace('_', ' ')}, right on "
                 f"{rival.accuracy:.1%} of {rival.n} held-out images; the best network, "
@@ -280,32 +301,45 @@ class _Choice:
             )
         data, labelled = self.prepared.data, self.judging.labelled
         fitted = fit_baseline(
-            rival.name, labelled.images, labelled.labels, self.pool, seed=self.context.seed
+            name, labelled.images, labelled.labels, self.pool, seed=self.context.seed
         )
         names = data.class_names
-        probabilities, evaluation = self.judging.evaluate(
-            lambda _, learnt, judged: fit_baseline(
-                rival.name, learnt.images, learnt.labels, self.pool, seed=self.context.seed
-            ).predict_probabilities(judged.images, len(names)),
-            names,
-        )
+        probabilities, evaluation = self._judged_baseline(name)
         encoder = None
         if self.candidates:
             network = best(self.candidates)
             encoder = (network.trained.classifier.encoder, network.name)
         return self._outcome(
             model=BaselineModel(fitted, data.image_shape, names),
-            chosen=rival.name,
+            chosen=name,
             probabilities=probabilities,
             evaluation=evaluation,
             encoder=encoder,
             pseudo_labels=self._pseudo_labels(),
         )
 
+    def _judged_baseline(self, name: str) -> tuple[npt.NDArray[Any], Evaluation | None]:
+        """Its probabilities of all judged images; nothing where none are judged."""
+        names = self.prepared.data.class_names
+        if not self.judging.turns:
+            return np.zeros((0, len(names))), None
+        return self.judging.evaluate(
+            lambda _, learnt, judged: fit_baseline(
+                name, learnt.images, learnt.labels, self.pool, seed=self.context.seed
+            ).predict_probabilities(judged.images, len(names)),
+            names,
+        )
+
     def ship(self, winner: Candidate) -> Outcome:
         """The winner, trained on all labels for as long as there is time."""
         # From the beginning: a cluster that the trial's fewer labels got wrong would stay wrong.
-        trained = self._final(winner.method)
+        trained = self._final(winner.method, least=winner.trained.phase.steps)
+        if trained is None:
+            self.plan.tell(
+                "There is no time to train again on all labels for as long as in its trial, so "
+                "the network of the trial is taken."
+            )
+            trained = winner.trained
         return self._outcome(
             model=self._model(trained),
             chosen=winner.name,
@@ -316,13 +350,19 @@ class _Choice:
         )
 
     def _pseudo_labels(self) -> list[dict[str, Any]] | None:
-        """Those of the last semi-supervised trial, whether it won or not."""
+        """Those of the semi-supervised trial, whether it won or not."""
         found = [one.trained.pseudo_labels for one in self.candidates if one.trained.pseudo_labels]
         return found[-1] if found else None
 
     def ship_untried(self, method: Method) -> Outcome:
-        """A method that could not be judged."""
-        trained = self._final(method)
+        """A method that could not be judged; without time for it, the nearest labelled image."""
+        trained = self._final(method, least=_FEWEST_STEPS)
+        if trained is None:
+            self.plan.tell(
+                f"There is no time for {method.name.replace('_', ' ')}, so the nearest labelled "
+                "image is taken."
+            )
+            return self.ship_baseline()
         return self._outcome(
             model=self._model(trained),
             chosen=method.name,
@@ -332,15 +372,17 @@ class _Choice:
             pseudo_labels=trained.pseudo_labels,
         )
 
-    def _final(self, method: Method) -> Trained:
+    def _final(self, method: Method, least: int) -> Trained | None:
+        """On all labels, for as long as there is time; None where that is below `least` steps."""
         if method.pretrained:
             self._pretrain()
-        context = self._shortened(method, "final training", self.plan.left - self.reserve)
-        until = self.reserve
-        if context is None:  # A model must come out, and its schedule must end.
-            context, until = self._of_steps(method, _FEWEST_STEPS), -math.inf
+        labelled = self.judging.labelled
+        steps = self._steps(method, "final training", self.plan.left - self.reserve)
+        if steps < least:
+            return None
+        context = self._of_steps(method, steps, len(labelled.labels))
         say("Training on all labels …")
-        trained = self._train(context, method, "final", self.judging.labelled, None, until)
+        trained = self._train(context, method, "final", labelled, None, self.reserve)
         self.phases["final"] = trained.phase
         return trained
 
@@ -366,7 +408,7 @@ class _Choice:
         )
 
     def _pretrain(self) -> None:
-        """Once, for its part of the time."""
+        """Once, for its part of the time; on a draw of the images where not all fit in it."""
         if self.pretraining.done is not None:
             return
 
@@ -375,16 +417,28 @@ class _Choice:
             phase = pretrain(throwaway(self.context), some).phase
             joint = self.context.settings.unlabelled.pretrained
             share = _PRETRAINING_SHARE if joint else _PRETRAINING_SHARE_OF_TRANSFER
-            seconds = share * self.plan.budget
-            return int(seconds / seconds_a_step(phase) * batch_size / len(self.pool))
+            steps = share * self.plan.budget / seconds_a_step(phase)
+            return int(steps * min(batch_size, len(self.pool)))
 
         config = self.context.settings.pretraining
         batch_size = config.batch_size
-        epochs = self.plan.remember("epochs of pretraining", decide)
-        epochs = min(config.epochs, max(1, epochs))
-        self._set(pretraining=replace(config, epochs=epochs))
-        self.pretraining = Pretraining(self.context, self.pool)
+        seen = self.plan.remember("images of pretraining", decide)
+        drawn = np.arange(len(self.pool))
+        count = max(seen, _FEWEST_STEPS * batch_size)
+        if count < len(drawn):
+            rng = numpy_generator(self.context.seed, "pretrain", "draw")
+            drawn = np.sort(rng.permutation(drawn)[:count])
+            self.plan.tell(
+                f"There is time to pretrain on {len(drawn):,} of {len(self.pool):,} images, once."
+            )
+        self._set(
+            pretraining=replace(config, epochs=min(config.epochs, max(1, seen // len(drawn))))
+        )
+        self.pretraining = Pretraining(self.context, self.pool.narrow(drawn))
         self.pretraining.encoder_state()
+        done = self.pretraining.done
+        assert done is not None
+        self.pretraining.done = replace(done, held_out=drawn[done.held_out])
 
     def _trial_seconds(self, method: Method) -> float:
         """For one turn; pretraining is taken out of the time beforehand."""
@@ -392,28 +446,22 @@ class _Choice:
             self._pretrain()
         return _TRIAL_SHARE[method.kind] * self.plan.budget / len(self.judging.turns)
 
-    def _shortened(self, method: Method, decision: str, seconds: float) -> Context | None:
-        """The context with as many epochs as fit in so many seconds.
-
-        None where fewer steps fit than are worth it.
-        """
+    def _steps(self, method: Method, decision: str, seconds: float) -> int:
+        """How many optimiser steps fit in so many seconds."""
 
         def decide() -> int:
             step = self.step_seconds.get(method.name) or self._seconds_a_step(method)
-            return int(seconds / step)
+            return max(0, int(seconds / step))
 
-        steps = self.plan.remember(f"steps of {decision}", decide)
-        return None if steps < _FEWEST_STEPS else self._of_steps(method, steps)
+        return int(self.plan.remember(f"steps of {decision}", decide))
 
-    def _of_steps(self, method: Method, steps: int) -> Context:
+    def _of_steps(self, method: Method, steps: int, num_labelled: int) -> Context:
         """The context with at most so many optimiser steps, and at least one epoch."""
-        turns = self.judging.turns
-        learnt = turns[0][0] if turns else self.judging.labelled.labels
         settings = of_steps(
             self.context.settings,
             method,
             steps,
-            num_labelled=len(learnt),
+            num_labelled=num_labelled,
             num_images=len(self.pool),
         )
         return replace(self.context, settings=settings)

@@ -74,3 +74,14 @@ def comparison_row(entry: Candidate | BaselineResult) -> dict[str, Any]:
         "n": n,
         "seconds": seconds,
     }
+
+
+def added_up(tables: Sequence[list[dict[str, Any]] | None]) -> list[dict[str, Any]] | None:
+    """Pseudo-labels of all turns: what was judged, added up; the rest as in the last turn."""
+    known = [table for table in tables if table]
+    if not known:
+        return None
+    return [
+        {**rows[-1], **{key: sum(row[key] for row in rows) for key in ("judged", "right")}}
+        for rows in zip(*known, strict=True)
+    ]

@@ -29,7 +29,7 @@ from fewlabels.workflows.candidates import Candidate, best, comparison_row
 from fewlabels.workflows.methods import Method, Pretraining, methods, train
 from fewlabels.workflows.model import Model, save_model
 from fewlabels.workflows.outcome import Outcome
-from fewlabels.workflows.phases import Context, Trained
+from fewlabels.workflows.phases import Context, Trained, check_objective
 from fewlabels.workflows.pictures import pretraining_facts, save_pictures
 from fewlabels.workflows.prepare import Prepared, prepare
 from fewlabels.workflows.settings import Settings, build_settings
@@ -58,6 +58,7 @@ def fit(settings: Settings, runs: Path, *, open_test_set: bool = False) -> dict[
             "Only the recipe that chooses for itself watches the clock: a time budget goes with "
             "--recipe auto. For other recipes set joint_training.max_steps or training.max_steps."
         )
+    started = time.perf_counter()
     prepared, data = prepare(settings)
     folder = new_run(runs, Path(settings.data.source).stem, datetime.now())
     folder.write_config(settings.to_values())
@@ -65,7 +66,7 @@ def fit(settings: Settings, runs: Path, *, open_test_set: bool = False) -> dict[
     write_json(folder.splits, prepared.split.to_json(prepared.data))
     write_seal(folder.seal, prepared.sealed)
     say(f"Run folder: {folder.path}")
-    return _complete_or_say_how(folder, settings, prepared, data, open_test_set)
+    return _complete_or_say_how(folder, settings, prepared, data, open_test_set, started)
 
 
 def resume(path: Path, *, open_test_set: bool = False) -> dict[str, Any]:
@@ -74,6 +75,7 @@ def resume(path: Path, *, open_test_set: bool = False) -> dict[str, Any]:
     Raises:
         RunError: no run, another version, or the images have changed since.
     """
+    started = time.perf_counter()
     folder = open_run(path)
     settings = build_settings(folder.read_config())
     if folder.result.is_file():
@@ -83,14 +85,21 @@ def resume(path: Path, *, open_test_set: bool = False) -> dict[str, Any]:
         return folder.read_result()
     prepared, data = prepare(settings)
     _check_same_data(folder, prepared)
-    return _complete_or_say_how(folder, settings, prepared, data, open_test_set)
+    return _complete_or_say_how(folder, settings, prepared, data, open_test_set, started)
 
 
 def _complete_or_say_how(
-    folder: RunFolder, settings: Settings, prepared: Prepared, data: ImageSet, open_test_set: bool
+    folder: RunFolder,
+    settings: Settings,
+    prepared: Prepared,
+    data: ImageSet,
+    open_test_set: bool,
+    started: float,
 ) -> dict[str, Any]:
     try:
-        return complete(folder, settings, prepared, data, open_test_set=open_test_set)
+        return complete(
+            folder, settings, prepared, data, open_test_set=open_test_set, started=started
+        )
     except (KeyboardInterrupt, StorageError):
         say(
             "Stopped; the last checkpoint is kept. "
@@ -133,6 +142,7 @@ def complete(
     data: ImageSet,
     *,
     open_test_set: bool,
+    started: float,
 ) -> dict[str, Any]:
     """All phases of a run; those with a finished checkpoint are taken from it.
 
@@ -142,16 +152,17 @@ def complete(
         prepared: images with roles, test labels sealed.
         data: the same with test labels, handed on only to the opening of the seal.
         open_test_set: evaluate on the test set at the end.
+        started: on the clock of `time.perf_counter`, when the program began with it.
     """
-    started = time.perf_counter()
     history = RunHistory(folder)
     context = Context.of(settings, checkpoint=folder.checkpoint, on_history=history.update)
     pool = Selection(prepared.data.images, prepared.split.pretraining(len(prepared.data)))
     if settings.auto.enabled:
-        outcome = choose_automatically(folder, context, prepared, pool)
+        outcome = choose_automatically(folder, context, prepared, pool, started)
     else:
         outcome = try_all(folder, context, prepared, pool)
     save_model(folder.model, outcome.model, {"recipe": settings.run.recipe})
+    folder.write_settings(outcome.settings.to_values())
     pretrained = outcome.pretrained
     draws = pretrained is not None and settings.pretext.draws
     reference = pretraining_facts(context, pretrained, pool) if pretrained and draws else None
@@ -180,6 +191,7 @@ def complete(
 def try_all(folder: RunFolder, context: Context, prepared: Prepared, pool: Selection) -> Outcome:
     """Train whatever the settings name, choose on validation, and refit on all labels."""
     settings, data = context.settings, prepared.data
+    check_objective(context, prepared.training, data.num_classes)
     baselines = _baselines(folder, context, prepared, pool)
     pretraining = Pretraining(context, pool)
     num_unlabelled = len(pool) - len(prepared.training.labels) - len(prepared.validation.labels)

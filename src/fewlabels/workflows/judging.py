@@ -102,9 +102,23 @@ def judge_by(training: LabelledImages, validation: LabelledImages, seed: int) ->
     covered = bool((validation_sizes[sizes > 0] > 0).all())
     if fewest >= ENOUGH_PER_CLASS and covered:
         return Judging(labelled, ((first, rest),), "validation")
-    folds = min(MOST_FOLDS, fewest)
-    if folds < 2:
+    # The only label of a class is always learnt from; the others can take turns.
+    takes_turns = sizes[labelled.labels] > 1
+    judged_classes = int((sizes > 1).sum())
+    if judged_classes < 2 or 2 * judged_classes < int((sizes > 0).sum()):
         return Judging(labelled, (), "nothing")
+    return Judging(labelled, _turns(labelled.labels, takes_turns, seed), "cross-validation")
+
+
+def _turns(
+    labels: npt.NDArray[np.int64], takes_turns: npt.NDArray[np.bool_], seed: int
+) -> tuple[tuple[Positions, Positions], ...]:
+    """Positions to learn from and to judge by; those that take no turns are always learnt from."""
+    able, always = np.flatnonzero(takes_turns), np.flatnonzero(~takes_turns)
+    sizes = np.bincount(labels[able])
+    folds = min(MOST_FOLDS, int(sizes[sizes > 0].min()))
     splitter = StratifiedKFold(folds, shuffle=True, random_state=derive_seed(seed, "folds") % 2**32)
-    turns = splitter.split(np.zeros(len(labelled.labels)), labelled.labels)
-    return Judging(labelled, tuple(turns), "cross-validation")
+    return tuple(
+        (np.sort(np.concatenate([able[learnt], always])), able[judged])
+        for learnt, judged in splitter.split(np.zeros(len(able)), labels[able])
+    )

@@ -54,6 +54,9 @@ from fewlabels.workflows.settings import Settings
 MAX_PRETEXT_VALIDATION = 1_000
 """Images held out of pretraining to see whether its loss falls on unseen ones."""
 
+MAX_PSEUDO_LABELS = 10_000
+"""Unlabelled images that are looked at to see what they were taken for."""
+
 Labels = npt.NDArray[np.int64]
 
 
@@ -299,6 +302,7 @@ def train_classifier(
     strategy: str | None,
     statistics_from: Images,
     stop_after: int | None = None,
+    out_of_time: Callable[[], bool] | None = None,
 ) -> Trained:
     """Train a classifier on labelled images.
 
@@ -312,6 +316,7 @@ def train_classifier(
         strategy: transfer strategy; None trains everything at the full rate.
         statistics_from: images whose channel statistics standardise the input.
         stop_after: epochs after which to end, with the schedule of the full length.
+        out_of_time: asked after each epoch; the training ends where it says so.
     """
     settings = context.settings
     classifier = _new_classifier(context, num_classes, statistics_from, encoder_state)
@@ -323,8 +328,32 @@ def train_classifier(
     )
     validate = _validation(classifier, settings, validation)
     trainer = context.trainer(name, settings.training)
-    phase = trainer.run(objective, batches, validate=validate, stop_after=stop_after)
+    phase = trainer.run(
+        objective, batches, validate=validate, stop_after=stop_after, out_of_time=out_of_time
+    )
     return Trained(classifier, phase)
+
+
+def check_objective(context: Context, labelled: LabelledImages, num_classes: int) -> None:
+    """Refuse a semi-supervised objective that does not go with the network, before anything runs.
+
+    Raises:
+        ConfigError: as the objective says.
+    """
+    if context.settings.semisupervised is not None and len(labelled.labels):
+        few = labelled.images[:1]
+        classifier = _new_classifier(context, num_classes, few, None)
+        context.settings.semisupervised.build(
+            Task(
+                classifier=classifier,
+                classification=context.settings.classification,
+                class_weights=None,
+                images=few,
+                labels=labelled.labels[:1],
+                unlabelled=few,
+                seed=context.seed,
+            )
+        )
 
 
 def train_jointly(
@@ -370,7 +399,7 @@ def train_jointly(
     phase = trainer.run(
         objective, batches, validate=validate, stop_after=stop_after, out_of_time=out_of_time
     )
-    table = pseudo_label_table(objective, unlabelled, validation)
+    table = pseudo_label_table(objective, unlabelled, validation, context.seed)
     return Trained(objective.predictor, phase, table)
 
 
@@ -394,16 +423,20 @@ def _paired_batches(
 
 
 def pseudo_label_table(
-    objective: SemiSupervised, unlabelled: Images, validation: LabelledImages | None
+    objective: SemiSupervised, unlabelled: Images, validation: LabelledImages | None, seed: int
 ) -> list[dict[str, Any]]:
-    """What the trained objective takes images for, by class.
+    """What the trained objective takes images for, by class; of many images, a draw is looked at.
 
     Returns:
-        For each class: how many unlabelled images are taken for it ("guessed") and how many of them
-        count ("used"); of the validation images that are taken for it and count, how many there
-        are ("judged") and how many are of that class ("right").
+        For each class: how many of these unlabelled images are taken for it ("guessed") and how
+        many of them count ("used"); of the validation images that are taken for it and count, how
+        many there are ("judged") and how many are of that class ("right").
     """
-    guesses, counts = objective.guesses(probabilities(objective.predictor, unlabelled))
+    order = numpy_generator(seed, "pseudo-labels").permutation(len(unlabelled))
+    drawn = np.sort(order[:MAX_PSEUDO_LABELS])
+    found = probabilities(objective.predictor, select(unlabelled, drawn))
+    positions = torch.from_numpy(drawn).to(found.device)
+    guesses, counts = objective.taken(positions, found)
     classes = range(objective.num_classes)
     rows = [
         {

@@ -20,11 +20,12 @@ class Plan:
     Args:
         file: JSON file; what it holds is taken over.
         budget: seconds for the whole run.
+        started: on the clock of `time.perf_counter`, when the program began with the run.
     """
 
-    def __init__(self, file: Path, budget: float) -> None:
+    def __init__(self, file: Path, budget: float, started: float) -> None:
         self._file = file
-        self._started = time.perf_counter()
+        self._started = started
         saved: dict[str, Any] = {"seconds": 0.0, "facts": {}, "said": []}
         if file.is_file():
             saved = read_json(file)

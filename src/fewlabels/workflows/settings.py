@@ -92,9 +92,9 @@ class AutoConfig:
     enabled: bool = False
     # Seconds for everything; "auto" is 300.
     time_budget: NonNegativeFloat | Literal["auto"] = "auto"
-    # "by_images" takes a residual network in place of the set one where images are coloured or
-    # large; settings that name anything of the network turn it into "as_set".
-    network: Literal["as_set", "by_images"] = "as_set"
+    # What it may decide once it has seen the images; what a file or the command line names is left
+    # as it was set there.
+    decides: tuple[Literal["network", "alignment", "graph_start", "pretrained"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -190,10 +190,34 @@ def load_settings(
     """
     layers: list[Mapping[str, Any]] = [load_toml(config)] if config is not None else []
     layers += [parse_assignments(assignments), flags or {}]
-    # A network that somebody asked for is not chosen again.
-    asked = {"auto": {"network": "as_set"}} if any("network" in one for one in layers) else {}
-    settings = merge(recipe_values(recipe), asked, *layers, {"run": {"recipe": recipe}})
+    values = recipe_values(recipe)
+    undecided = {"auto": {"decides": _undecided(values, layers)}}
+    settings = merge(values, undecided, *layers, {"run": {"recipe": recipe}})
     return build_settings(settings)
+
+
+_DECIDED_BY = {
+    "network": ("network",),
+    "alignment": ("semisupervised", "alignment"),
+    "graph_start": ("semisupervised", "graph_start"),
+    "pretrained": ("unlabelled", "pretrained"),
+}
+"""From a decision of the recipe auto to the setting that takes it out of its hands."""
+
+
+def _undecided(values: Values, layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the recipe may still decide: nothing that somebody asked for is decided again."""
+    decides: list[str] = values.get("auto", {}).get("decides", [])
+    return [one for one in decides if not any(_names(layer, _DECIDED_BY[one]) for layer in layers)]
+
+
+def _names(values: Any, path: tuple[str, ...]) -> bool:
+    """Whether nested values hold anything at a path."""
+    for key in path:
+        if not isinstance(values, Mapping) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
 def build_settings(values: Mapping[str, Any]) -> Settings:
