@@ -62,7 +62,7 @@ PLAIN = ("--augment", "none")
 SMALL_RESNET = ("--set", "network.name=wide_resnet", "--set", "network.stem_stride=2")
 
 
-WRN_28_2 = ("--set", "network.name=resnet", "--set", "network.blocks=4")
+WRN_28_2 = ("--set", "network.name=wide_resnet", "--set", "network.blocks=4")
 # A single recipe gets about the time that auto has on the same images.
 AS_LONG = (
     *("--set", "training.max_steps=3000"),

@@ -373,7 +373,7 @@ def test_decisions_stand_in_the_settings_that_the_report_shows(few: dict[str, An
 def test_what_is_asked_for_is_not_decided_again(
     assignment: str, section: str, key: str, value: Any
 ) -> None:
-    settings = load_settings("auto", assignments=[assignment, "network.name=resnet"])
+    settings = load_settings("auto", assignments=[assignment, "network.name=wide_resnet"])
     seen = Seen((3, 32, 32), np.array([5, 30] if key == "graph_start" else [30, 90]), 1_000)
     assert getattr(getattr(adapt(settings, seen, lambda _: None), section), key) == value
 
