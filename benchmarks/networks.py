@@ -87,7 +87,11 @@ TABLES: dict[str, list[Row]] = {
             900,
         ),
         Row(
-            "fast residual network", "cifar", named("wide_resnet", 12, "network.blocks=1"), 0.88, 900
+            "fast residual network",
+            "cifar",
+            named("wide_resnet", 12, "network.blocks=1"),
+            0.88,
+            900,
         ),
     ],
 }

@@ -154,7 +154,7 @@ def test_instance_norm_of_a_vector_is_refused() -> None:
 
 
 def test_norms_by_hand() -> None:
-    values = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    values = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     array = values.double().numpy()
     for name, axis in (("batch", 0), ("layer", 1)):
         mean, variance = array.mean(axis, keepdims=True), array.var(axis, keepdims=True)

@@ -298,13 +298,11 @@ def test_read_only_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_network_shows_what_it_costs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_network_shows_what_it_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drawing = tmp_path / "lenet.svg"
     result = run_json(capsys, "network", "lenet", "--image", "1x28x28", "--drawing", str(drawing))
     assert result["total"]["num_parameters"] == 61_706
-    assert [stage["output_shape"] for stage in result["stages"]][0] == [6, 14, 14]
+    assert result["stages"][0]["output_shape"] == [6, 14, 14]
     assert "<svg" in drawing.read_text()
     assert run(["network", "resnet", "--image", "3x32x32", "--set", "network.depth=56"]) == 0
     printed = capsys.readouterr().out

@@ -175,5 +175,5 @@ def test_weights_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     config = network_settings({"name": "torchvision:resnet18"})
     encoder = config.build((3, 32, 32), gen())
-    with pytest.raises(DownloadError, match="--set network.weights=FILE"):
+    with pytest.raises(DownloadError, match=r"--set network\.weights=FILE"):
         load_initial(encoder, config)

@@ -439,13 +439,24 @@ def test_device_and_precision_are_resolved_once() -> None:
 # Watching
 
 
-def watched(network, **rest):
+def some_batches(count: int) -> Batches:
     data = digits()
+    return Batches(
+        data.images[:count],
+        data.labels[:count],
+        batch_size=32,
+        device=CPU.device,
+        augmentation=None,
+        seed=0,
+    )
+
+
+def watched(network, **rest):
     encoder = network.build((1, 8, 8), torch.Generator().manual_seed(0))
     objective = Supervised(
         Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
     )
-    batches = Batches(data.images[:128], data.labels[:128], batch_size=32, device=CPU.device, seed=0)
+    batches = some_batches(128)
     config = TrainingConfig(epochs=3, batch_size=32, watch=True, **rest)
     return objective, Trainer("watched", config, CPU, seed=0).run(objective, batches)
 
@@ -458,8 +469,7 @@ def test_watching_changes_nothing_and_sees_every_stage() -> None:
         assert row[f"watch/{stage}/gradient"] > 0
         assert 0 <= row[f"watch/{stage}/dead"] <= 1
     plain = watched(network)[0]
-    data = digits()
-    batches = Batches(data.images[:128], data.labels[:128], batch_size=32, device=CPU.device, seed=0)
+    batches = some_batches(128)
     encoder = network.build((1, 8, 8), torch.Generator().manual_seed(0))
     other = Supervised(
         Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
@@ -475,14 +485,13 @@ def test_watching_changes_nothing_and_sees_every_stage() -> None:
 def test_dead_units_and_vanishing_gradients_are_seen() -> None:
     """Biases far below zero kill a layer; sigmoids let little of the gradient through."""
     network = MLPConfig(widths=(30, 20))
-    data = digits()
     encoder = network.build((1, 8, 8), torch.Generator().manual_seed(0))
     with torch.no_grad():
         encoder.layers[0][0].bias[:12] = -1000.0
     objective = Supervised(
         Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
     )
-    batches = Batches(data.images[:128], data.labels[:128], batch_size=32, device=CPU.device, seed=0)
+    batches = some_batches(128)
     config = TrainingConfig(epochs=1, batch_size=32, watch=True)
     row = Trainer("dead", config, CPU, seed=0).run(objective, batches).history[-1]
     assert row["watch/layers.0/dead"] == pytest.approx(12 / 30, abs=0.1)
@@ -494,8 +503,7 @@ def test_dead_units_and_vanishing_gradients_are_seen() -> None:
 def test_gradient_lengths_by_hand() -> None:
     """One step of one batch: the gradient that autograd gives for the same weights."""
     network = MLPConfig(widths=(30, 20))
-    data = digits()
-    batches = Batches(data.images[:32], data.labels[:32], batch_size=32, device=CPU.device, seed=0)
+    batches = some_batches(32)
     encoder = network.build((1, 8, 8), torch.Generator().manual_seed(0))
     objective = Supervised(
         Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()

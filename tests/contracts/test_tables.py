@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -145,7 +146,9 @@ def test_network_is_exported(name: str) -> None:
     encoder = NETWORKS[name]().build((1, 8, 8), gen()).eval()
     images = eight().images
     with torch.no_grad():
-        exported = torch.export.export(encoder, (images,)).module()
+        with warnings.catch_warnings():  # of torch, about its own recurrent layers
+            warnings.simplefilter("ignore", UserWarning)
+            exported = torch.export.export(encoder, (images,)).module()
         torch.testing.assert_close(exported(images), encoder(images), atol=1e-5, rtol=1e-4)
 
 
@@ -245,6 +248,8 @@ def test_units_take_every_activation(name: str) -> None:
 @pytest.mark.parametrize("network", OURS)
 def test_pretext_objective_overfits_eight_images(network: str, pretext: str) -> None:
     config, settings = NETWORKS[network](), PRETEXTS[pretext]()
+    if hasattr(config, "dropout"):  # which hides from one view what the other one shows
+        config = replace(config, dropout=0.0)
     encoder = config.build((1, 8, 8), gen())
     objective = settings.build(encoder, config, gen())
     optimiser = torch.optim.Adam(objective.parameters(), lr=1e-3)

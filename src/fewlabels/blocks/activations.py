@@ -25,7 +25,8 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (values,) = ctx.saved_tensors
-        return gradients[0] * (values.abs() <= 1)
+        passed: Tensor = gradients[0] * (values.abs() <= 1)
+        return passed
 
 
 class Step(nn.Module):
@@ -40,7 +41,7 @@ class Step(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Values of any shape to the same shape."""
-        stepped: Tensor = _StraightThrough.apply(values)
+        stepped: Tensor = _StraightThrough.apply(values)  # type: ignore[no-untyped-call]
         return stepped
 
 
@@ -58,7 +59,8 @@ class Maxout(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Values (B, pieces · C, …) to (B, C, …)."""
-        return values.unflatten(1, (-1, self.pieces)).amax(dim=2)
+        pieces = torch.unflatten(values, 1, (-1, self.pieces))
+        return pieces.amax(dim=2)
 
     def extra_repr(self) -> str:
         """For print."""

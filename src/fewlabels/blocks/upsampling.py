@@ -60,7 +60,7 @@ class Unpooling(nn.Module):
             places = (rows.view(-1, 1) * width + columns).expand(maps.shape)
         spread = maps.new_zeros(*maps.shape[:2], height * width)
         filled = spread.scatter(2, places.flatten(2), maps.flatten(2))
-        return filled.unflatten(2, (height, width))
+        return torch.unflatten(filled, 2, (height, width))
 
 
 UPSAMPLINGS: dict[str, Callable[[int], nn.Module]] = {

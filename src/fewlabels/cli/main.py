@@ -264,9 +264,7 @@ def recipes(json: Json = False) -> None:
 @app.command()
 def network(
     name: Annotated[str, typer.Argument(metavar="NAME", help="lenet, resnet, timm:resnet18 …")],
-    image: Annotated[
-        str, typer.Option(help="CHANNELSxHEIGHTxWIDTH.", metavar="SHAPE")
-    ] = "1x28x28",
+    image: Annotated[str, typer.Option(help="CHANNELSxHEIGHTxWIDTH.", metavar="SHAPE")] = "1x28x28",
     num_classes: Annotated[int, typer.Option(help="Outputs of the head.", min=2)] = 10,
     assignments: Assignments = None,
     drawing: Annotated[

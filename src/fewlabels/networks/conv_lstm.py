@@ -88,11 +88,12 @@ class ConvLSTM(Encoder):
         """Images (B, C, H, W) in [0, 1] to the last state, (B, D / 2, rows of a strip, W)."""
         pixels = self.standardise(images)
         missing = -pixels.shape[2] % self.rows
-        strips = F.pad(pixels, (0, 0, 0, missing)).unflatten(2, (-1, self.rows))
+        strips = torch.unflatten(F.pad(pixels, (0, 0, 0, missing)), 2, (-1, self.rows))
         states = strips.permute(2, 0, 1, 3, 4)  # (T, B, C, rows, W)
         for layer in self.layers:
             states = layer(states)
-        return states[-1]
+        last: Tensor = states[-1]
+        return last
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to features (B, D): means and largest values."""

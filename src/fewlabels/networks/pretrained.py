@@ -25,7 +25,10 @@ _INSTALL = "Install it with: pip install 'fewlabels[pretrained]'"
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
 class PretrainedConfig(ConvolutionalConfig):
-    """Settings of a network of another library; ``network.name = timm:resnet18`` is short for it."""
+    """Settings of a network of another library; ``network.name = timm:resnet18`` is short for it.
+
+    Without its head, and with the weights that it comes with.
+    """
 
     name: Literal["pretrained"] = "pretrained"
     # LIBRARY:NAME, as the library calls it.
@@ -125,9 +128,8 @@ class Pretrained(Encoder):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to maps or tokens, as the library's network has them."""
-        part = getattr(self.module, "forward_features", None) or getattr(
-            self.module, "features", self.module
-        )
+        named = (getattr(self.module, name, None) for name in ("forward_features", "features"))
+        part: Any = next((found for found in named if found is not None), self.module)
         found: Tensor = part(self._prepared(images))
         return found
 
@@ -249,7 +251,7 @@ def hub_weights(model: str) -> dict[str, Tensor]:
 
 
 def _library(name: str) -> Any:
-    """timm or torchvision, imported when one is needed."""
+    """Timm or torchvision, imported when one is needed."""
     try:
         if name == "timm":
             import timm

@@ -132,9 +132,7 @@ def _convolution(field: Axis, axis: int, arguments: Sequence[Any]) -> Axis:
     kernel = int(weight.shape[2 + axis])
     if transposed:
         return field.transposed(kernel, _pair(stride, axis), _pair(padding, axis))
-    return field.convolved(
-        kernel, _pair(stride, axis), _pair(padding, axis), _pair(dilation, axis)
-    )
+    return field.convolved(kernel, _pair(stride, axis), _pair(padding, axis), _pair(dilation, axis))
 
 
 def _pooling(field: Axis, axis: int, arguments: Sequence[Any]) -> Axis:
@@ -162,4 +160,3 @@ _RULES: dict[str, Callable[[Axis, int, Sequence[Any]], Axis]] = {
     "avg_pool2d": _pooling,
     "constant_pad_nd": _padding,
 }
-

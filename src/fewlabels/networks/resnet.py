@@ -145,7 +145,7 @@ class ResNet(Encoder):
         self.standardise = Standardise(image_shape)
         in_three_stages = depth in _SMALL_BLOCKS
         counts = (_SMALL_BLOCKS[depth],) * 3 if in_three_stages else LARGE[depth]
-        block = Basic
+        block: type[Basic | Bottleneck] = Basic
         if not in_three_stages and depth >= _FEWEST_LAYERS_OF_BOTTLENECKS:
             block = Bottleneck
         width = 16 if in_three_stages else 64
@@ -164,9 +164,7 @@ class ResNet(Encoder):
             blocks = nn.Sequential()
             for number in range(count):
                 stride = 2 if level and not number else 1
-                blocks.append(
-                    block(inputs, width << level, stride, shortcut=config.shortcuts)
-                )
+                blocks.append(block(inputs, width << level, stride, shortcut=config.shortcuts))
                 inputs = (width << level) * block.expansion
             self.add_module(f"layer{level + 1}", blocks)
         self.num_features = inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.networks.decoders import ConvolutionalConfig
 
-CELLS: dict[str, tuple[type[nn.RNNBase], int]] = {
+CELLS: dict[str, tuple[Callable[..., nn.RNNBase], int]] = {
     "rnn": (nn.RNN, 1),
     "lstm": (nn.LSTM, 4),
     "gru": (nn.GRU, 3),
@@ -63,7 +64,8 @@ class RowRNN(Encoder):
         states = self.standardise(images).transpose(1, 2).flatten(2)  # (B, H, C · W)
         for number, layer in enumerate(self.layers):
             states = layer(self.dropout(states) if number else states)[0]
-        return states
+        found: Tensor = states
+        return found
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to features (B, D)."""
@@ -75,7 +77,7 @@ class RowRNN(Encoder):
 
 
 def _recurrent(
-    cell: type[nn.RNNBase], gates: int, inputs: int, width: int, generator: torch.Generator
+    cell: Callable[..., nn.RNNBase], gates: int, inputs: int, width: int, generator: torch.Generator
 ) -> nn.RNNBase:
     """A layer with weights from `generator`.
 

@@ -111,9 +111,7 @@ class SegNet(Encoder):
 class SegNetUp(nn.Module):
     """The levels in reverse: unpooling, then convolutions, then one map an output."""
 
-    def __init__(
-        self, config: SegNetConfig, num_outputs: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: SegNetConfig, num_outputs: int, generator: torch.Generator) -> None:
         super().__init__()
         self.unpool = Unpooling()
         widths = config.widths
@@ -125,9 +123,7 @@ class SegNetUp(nn.Module):
         self.outputs = empty_convolution(widths[0], num_outputs, 1)
         initialise(self, config.initialisation, generator)
 
-    def forward(
-        self, pooled: tuple[Tensor, list[tuple[Tensor, tuple[int, int]]]]
-    ) -> Tensor:
+    def forward(self, pooled: tuple[Tensor, list[tuple[Tensor, tuple[int, int]]]]) -> Tensor:
         """What `SegNet.pooled` gives, to (B, K, H, W)."""
         maps, poolings = pooled
         for layers, (places, sides) in zip(self.up, reversed(poolings), strict=True):

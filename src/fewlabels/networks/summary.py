@@ -76,8 +76,6 @@ def summarise(encoder: Encoder, head: nn.Module | None = None) -> list[StageSumm
         for number, group in enumerate(groups):
             for module in group:
                 recorder.follow(hooks, module, number)
-        # In one piece, torch's recurrent kernels could not be looked into.
-        hooks.enter_context(torch.backends.mkldnn.flags(enabled=False))
         hooks.enter_context(recorder)
         features = encoder(image)
         if head is not None:
@@ -112,11 +110,11 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation of a forward pass, and books it on the stage that is being run."""
 
     def __init__(self, stages: list[StageSummary], image: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.stages = stages
         self.current = 0
         self.fields: Any = WeakIdKeyDictionary()
@@ -164,7 +162,11 @@ def _multiply_adds(func: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -
     packet = func.overloadpacket
     if "scaled_dot_product" in packet.__name__:
         query, key, value = args[:3]
-        return int(sdpa_flop_count(query.shape, key.shape, value.shape)) // 2
+        shapes = (query.shape, key.shape, value.shape)
+        return int(sdpa_flop_count(*shapes)) // 2  # type: ignore[no-untyped-call]
+    if packet.__name__ == "mkldnn_rnn_layer":  # a whole layer in one kernel, rows first
+        steps, weights = args[0].shape[0] * args[0].shape[1], args[1:3]
+        return int(steps * sum(weight.numel() for weight in weights))
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **kwargs, out_val=outputs)) // 2
     return 0

@@ -121,9 +121,7 @@ class UNetUp(nn.Module):
         self.enlarge = nn.ModuleList(
             empty_transposed(wide, narrow, 2, stride=2) for wide, narrow in steps
         )
-        self.merge = nn.ModuleList(
-            _twice(2 * narrow, narrow, config.norm) for _, narrow in steps
-        )
+        self.merge = nn.ModuleList(_twice(2 * narrow, narrow, config.norm) for _, narrow in steps)
         self.outputs = empty_convolution(widths[0], num_outputs, 1)
         initialise(self, config.initialisation, generator)
 

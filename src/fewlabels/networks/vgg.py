@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -104,10 +105,11 @@ class VGG(Encoder):
         return features
 
     def stages(self) -> list[list[nn.Module]]:
-        """The convolutions up to each pooling, then the layers."""
+        """The convolutions up to each pooling, then the layers where there are any."""
         layers = list(self.features)
-        starts = [0, *self.ends]
-        stages = [layers[start:end] for start, end in zip(starts, self.ends, strict=False)]
+        stages = [layers[start:end] for start, end in pairwise([0, *self.ends])]
+        if not len(self.classifier):
+            return [*stages[:-1], [*stages[-1], self.avgpool]]
         return [*stages, [self.avgpool, self.classifier]]
 
 

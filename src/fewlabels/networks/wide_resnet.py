@@ -55,9 +55,7 @@ class Residual(nn.Module):
         left_out: float = 0.0,
     ) -> None:
         super().__init__()
-        self.enter = nn.Sequential(
-            map_norm(config.norm, num_inputs), activation(config.activation)
-        )
+        self.enter = nn.Sequential(map_norm(config.norm, num_inputs), activation(config.activation))
         self.change = nn.Sequential(
             empty_convolution(num_inputs, num_outputs, 3, stride=stride, padding=1, bias=False),
             map_norm(config.norm, num_outputs),

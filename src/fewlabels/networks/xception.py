@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -60,7 +61,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = nn.Sequential()
-        for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for number, (inputs, outputs) in enumerate(pairwise(widths)):
             if number or rectify_first:
                 self.layers.append(nn.ReLU())
             self.layers.append(separable(inputs, outputs))
@@ -80,9 +81,7 @@ class Block(nn.Module):
 
 
 def _unit(inputs: int, outputs: int, stride: int, padding: int) -> nn.Sequential:
-    convolution = empty_convolution(
-        inputs, outputs, 3, stride=stride, padding=padding, bias=False
-    )
+    convolution = empty_convolution(inputs, outputs, 3, stride=stride, padding=padding, bias=False)
     return nn.Sequential(convolution, BatchNorm2d(outputs), nn.ReLU())
 
 

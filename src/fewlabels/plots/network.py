@@ -23,7 +23,7 @@ def draw_network(
         image_shape: (C, H, W).
         stages: each with "name", "output_shape" and "num_parameters".
     """
-    boxes = [("image", tuple(image_shape), None)]
+    boxes: list[tuple[str, tuple[int, ...], int | None]] = [("image", tuple(image_shape), None)]
     boxes += [(str(s["name"]), tuple(s["output_shape"]), int(s["num_parameters"])) for s in stages]
     figure = Figure(figsize=(max(5.0, 1.25 * len(boxes)), 3.6), layout="constrained")
     axes = figure.subplots()

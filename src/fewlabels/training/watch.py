@@ -85,7 +85,7 @@ class Watch:
             self._sums[f"{name}/gradient"] += sum(norm**2 for norm in norms) ** 0.5
 
     def row(self) -> dict[str, float]:
-        """What was seen since the last time, as columns of the history: ``watch/STAGE/QUANTITY``."""
+        """What was seen since the last time: ``watch/STAGE/QUANTITY``, columns of the history."""
         row = {f"{PREFIX}/{key}": total / max(1, self._steps) for key, total in self._sums.items()}
         for number, alive in self._alive.items():
             row[f"{PREFIX}/{self._names[number]}/dead"] = float((~alive).float().mean())

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 import fewlabels
-from fewlabels.config import build_named, to_values
+from fewlabels.config import to_values
 from fewlabels.contracts import ImageShape
 from fewlabels.data.batches import as_tensor, to_float
 from fewlabels.errors import FewlabelsError, RunError
