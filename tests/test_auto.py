@@ -256,6 +256,7 @@ def test_shipped_baseline_predicts_as_before(name: str, tmp_path: Path) -> None:
     assert (before.argmax(axis=1) == fitted.predict(shown)).all()
 
 
+@pytest.mark.filterwarnings("ignore:Batch norm over a batch")
 def test_one_label_a_class_trains_without_a_number(tmp_path: Path) -> None:
     images = written(tmp_path / "images", [0, 1, 2, *[None] * 60])
     result = run(tmp_path / "runs", str(images), 14)
@@ -267,6 +268,7 @@ def test_one_label_a_class_trains_without_a_number(tmp_path: Path) -> None:
     assert "nobody knows how good this is" in page
 
 
+@pytest.mark.filterwarnings("ignore:Batch norm over a batch")
 def test_one_label_a_class_and_no_time_ships_the_nearest_image(tmp_path: Path) -> None:
     images = written(tmp_path / "images", [0, 1, 2, *[None] * 60])
     result = run(tmp_path / "runs", str(images), 0.5)
@@ -303,6 +305,7 @@ def test_without_time_for_all_labels_the_network_of_the_trial_is_shipped(
     assert result["val_accuracy"] == few["val_accuracy"]
 
 
+@pytest.mark.filterwarnings("ignore:Batch norm over a batch")
 def test_images_that_do_not_fit_in_the_time_are_drawn_for_pretraining(
     few: dict[str, Any], tmp_path: Path
 ) -> None:

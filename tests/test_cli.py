@@ -330,3 +330,23 @@ def test_networks_that_cannot_be_shown(
 ) -> None:
     error = error_of(capsys, "network", *arguments)
     assert all(word in error for word in words), error
+
+
+def test_warnings_are_a_sentence(tmp_path: Path) -> None:
+    """A real process: within pytest warnings are errors."""
+    import subprocess
+    import sys
+
+    settings = ("training.batch_size=4", "network.norm=batch", "training.max_steps=5")
+    command = [sys.executable, "-m", "fewlabels", "fit", "digits", "--recipe", "scratch"]
+    command += [part for one in settings for part in ("--set", one)]
+    done = subprocess.run(
+        [*command, "--num-labels", "60", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line for line in done.stderr.splitlines() if "Batch norm over a batch of 4" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("Warning: ")
+    assert "norms.py" not in done.stderr

@@ -125,7 +125,8 @@ def test_unknown_names_list_close_matches() -> None:
         (
             MLPConfig,
             {"norm": "btach"},
-            "`x.norm`: Unknown norm 'btach'. Did you mean 'batch'? Allowed: batch, group, instance, layer, none.",
+            "`x.norm`: Unknown norm 'btach'. Did you mean 'batch'? "
+            "Allowed: batch, group, instance, layer, none.",
         ),
         (AutoencoderConfig, {"mask": 1.0}, "`x.mask` must be less than 1. Got 1.0."),
         (

@@ -6,6 +6,8 @@ Nothing heavy is imported at the top: ``fewlabels --help`` must answer at once.
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -313,6 +315,18 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def _warning_printer() -> Callable[..., None]:
+    """Prints each warning once, without the place in the source that it comes from."""
+    printed: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in printed:
+            printed.add(str(message))
+            print(f"Warning: {message}", file=sys.stderr)
+
+    return show
+
+
 def run(arguments: list[str]) -> int:
     """Run one command; a known error is one sentence on standard error.
 
@@ -320,7 +334,9 @@ def run(arguments: list[str]) -> int:
         Exit status: 0 done, 1 an error or an interruption with its sentence, 2 wrong usage.
     """
     try:
-        app(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warning_printer()
+            app(arguments)
     except SystemExit as leaving:  # the usual end of a command, also of a right one
         status = int(leaving.code or 0)
         return 1 if status == INTERRUPTED else status

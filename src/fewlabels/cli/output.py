@@ -104,36 +104,38 @@ def network(result: dict[str, Any], json: bool) -> None:
             stage["name"],
             "×".join(map(str, stage["output_shape"])),
             f"{stage['num_parameters']:,}",
-            f"{stage['multiply_adds']:,}",
-            f"{stage['activation_bytes'] / 1024:,.0f}",
+            *_work(stage),
             _field(stage["receptive_field"]),
         ]
         for stage in result["stages"]
     ]
     total = result["total"]
-    rows.append(
-        [
-            "total",
-            "",
-            f"{total['num_parameters']:,}",
-            f"{total['multiply_adds']:,}",
-            f"{total['activation_bytes'] / 1024:,.0f}",
-            "",
-        ]
-    )
+    rows.append(["total", "", f"{total['num_parameters']:,}", *_work(total), ""])
     columns = [
         ("stage", "left"),
         ("output", "right"),
         ("parameters", "right"),
-        ("multiply-adds", "right"),
-        ("activations, KiB", "right"),
-        ("receptive field", "left"),
+        ("work", "right"),
+        ("memory", "right"),
+        ("field", "left"),
     ]
     shape = "×".join(map(str, result["image_shape"]))
     _table(columns, rows, f"{result['network']} for one image of {shape}")
-    print("Receptive field: pixels that a value depends on / their step / middle of the first.")
+    print("Work: multiply-adds. Memory: of the activations, in float32. Field: pixels that a value")
+    print("depends on / step from value to value / middle of the first one's field.")
     if result["drawing"]:
         print(f"Drawing: {Path(result['drawing']).resolve()}")
+
+
+def _work(costs: dict[str, Any]) -> list[str]:
+    """Multiply-adds and memory, short."""
+    work = float(costs["multiply_adds"])
+    unit = next((name for name, size in _UNITS.items() if work >= size), "")
+    shown = f"{work / _UNITS[unit]:.3g} {unit}" if unit else f"{work:.0f}"
+    return [shown, f"{costs['activation_bytes'] / 1024:,.0f} KiB"]
+
+
+_UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
 
 
 def _field(axes: Sequence[Any]) -> str:
