@@ -145,7 +145,7 @@ def fitted(row: Row) -> dict[str, Any]:
 
 def write_page() -> None:
     """The tables, from what has been measured."""
-    lines = []
+    lines = [ABOUT]
     for table, rows in TABLES.items():
         found = {run["row"]: run for run in saved() if run["table"] == table}
         if not found:
@@ -223,6 +223,14 @@ def draw_filters(path: Path) -> None:
         axes.set_axis_off()
     figure.savefig(path, dpi=120)
 
+
+ABOUT = """\
+## Networks with all labels
+
+Written by `benchmarks/networks.py` from `benchmarks/results/networks.json`. Each row is one run of
+`fewlabels fit --recipe all_labels`: the network is trained twice, first without the validation part
+and then on all labels; the official test images were opened once, at the end.
+"""
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["draw"]:
