@@ -80,11 +80,20 @@ def test_killed_run_ends_in_the_same_weights(phase: str, undisturbed: Path, tmp_
         assert again[key] == before[key]
 
 
+def interrupted(process: subprocess.Popen[bytes]) -> bytes:
+    """Press Ctrl-C, and again where it came while Python was tidying up, which swallows it."""
+    while True:
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.communicate(timeout=2)[1]
+        except subprocess.TimeoutExpired:
+            continue
+
+
 def test_interrupt_says_how_to_resume(tmp_path: Path) -> None:
     with start(tmp_path) as process:
         run = wait_for(tmp_path, "pretrain", process)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
+        errors = interrupted(process)
     assert process.returncode == 1
     assert f"fewlabels resume {run}" in errors.decode()
     assert "Traceback" not in errors.decode()

@@ -19,7 +19,9 @@ from fewlabels.data.batches import Batches
 from fewlabels.data.builtin import digits
 from fewlabels.errors import ConfigError, NonFiniteLossError, RunError
 from fewlabels.networks.classifier import Classifier
+from fewlabels.networks.lenet import LeNetConfig
 from fewlabels.networks.mlp import MLPConfig
+from fewlabels.runs.run_folder import RunFolder
 from fewlabels.training.checkpoint import load_checkpoint, save_checkpoint
 from fewlabels.training.device import Compute, choose
 from fewlabels.training.early_stopping import EarlyStopping
@@ -519,3 +521,12 @@ def test_gradient_lengths_by_hand() -> None:
     row = Trainer("one", config, CPU, seed=0).run(objective, batches).history[-1]
     for stage, value in expected.items():
         assert row[f"watch/{stage}/gradient"] == pytest.approx(value, rel=1e-4)
+
+
+def test_watched_stages_keep_their_order_in_the_history_file(tmp_path: Path) -> None:
+    rows = watched(LeNetConfig())[1].history
+    folder = RunFolder(tmp_path)
+    folder.write_history(rows)
+    columns = folder.history.read_text().splitlines()[0].split(",")
+    stages = dict.fromkeys(name.split("/")[1] for name in columns if name.startswith("watch/"))
+    assert list(stages) == ["first", "second", "third", "fourth"]

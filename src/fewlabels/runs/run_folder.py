@@ -141,7 +141,9 @@ class RunFolder:
     def write_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write ``history.csv``, the standard columns first; an empty cell was not measured."""
         rows = list(rows)
-        extra = sorted({key for row in rows for key in row} - set(HISTORY_COLUMNS))
+        # In the order of their first coming: stages are logged from the image to the output.
+        found = dict.fromkeys(key for row in rows for key in row)
+        extra = [key for key in found if key not in HISTORY_COLUMNS]
         text = io.StringIO()
         writer = csv.DictWriter(text, [*HISTORY_COLUMNS, *extra], restval="", lineterminator="\n")
         writer.writeheader()

@@ -417,7 +417,7 @@ class _Choice:
             phase = pretrain(throwaway(self.context), some).phase
             joint = self.context.settings.unlabelled.pretrained
             share = _PRETRAINING_SHARE if joint else _PRETRAINING_SHARE_OF_TRANSFER
-            steps = share * self.plan.budget / seconds_a_step(phase)
+            steps = share * (self.plan.budget - self.reserve) / seconds_a_step(phase)
             return int(steps * min(batch_size, len(self.pool)))
 
         config = self.context.settings.pretraining
