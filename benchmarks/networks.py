@@ -29,6 +29,7 @@ from fewlabels.blocks.filters import FILTERS, FixedFilter
 from fewlabels.data import load_images
 from fewlabels.files import write_json
 from fewlabels.networks import NETWORKS
+from fewlabels.plots.figure import write_figure
 from fewlabels.training.device import environment
 from fewlabels.workflows.network import describe_network
 
@@ -209,7 +210,7 @@ def draw_activations(path: Path) -> None:
         axes.plot(values.detach(), found.detach(), color="#4c78a8")
         axes.set_title(name, fontsize=8)
         axes.tick_params(labelsize=6)
-    figure.savefig(path)
+    write_figure(figure, path, "svg")
 
 
 def draw_filters(path: Path) -> None:
@@ -221,7 +222,7 @@ def draw_filters(path: Path) -> None:
         axes.imshow(maps[0, 0], cmap="gray")
         axes.set_title(name, fontsize=8)
         axes.set_axis_off()
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path, "png")
 
 
 ABOUT = """\

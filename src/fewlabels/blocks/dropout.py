@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
 import torch
-from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from fewlabels.lookup import find, known_in
+from fewlabels.lookup import find
 
 
 class OriginalDropout(nn.Module):
@@ -55,9 +53,6 @@ DROPOUTS: dict[str, Callable[[float], nn.Module]] = {
     "spatial": nn.Dropout2d,  # whole maps (Tompson et al., 2015)
     "stochastic_depth": StochasticDepth,
 }
-
-DropoutName = Annotated[str, AfterValidator(known_in(DROPOUTS, "dropout"))]
-"""In settings: a name of the table."""
 
 
 def dropout(name: str, probability: float) -> nn.Module:

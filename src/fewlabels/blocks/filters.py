@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.lookup import find, known_in
+from fewlabels.lookup import find
 
 FILTERS: dict[str, tuple[tuple[float, ...], ...]] = {
     "edge": ((-1, -1, -1), (-1, 8, -1), (-1, -1, -1)),
@@ -26,9 +23,6 @@ FILTERS: dict[str, tuple[tuple[float, ...], ...]] = {
     "scharr_y": ((-3, -10, -3), (0, 0, 0), (3, 10, 3)),
 }
 """Kernels of 3 × 3, laid on the image as they stand (cross-correlation)."""
-
-FilterName = Annotated[str, AfterValidator(known_in(FILTERS, "filter"))]
-"""In settings: a name of the table."""
 
 
 class FixedFilter(nn.Module):

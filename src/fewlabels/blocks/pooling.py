@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
 import torch
-from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.lookup import find, known_in
+from fewlabels.lookup import find
 
 
 class AveragePool(nn.Module):
@@ -47,11 +45,6 @@ POOLINGS: dict[str, Callable[[], nn.Module]] = {
     "global_average": GlobalAveragePool,
 }
 """The first two halve the sides, the third leaves a vector."""
-
-_HALVING = {name: make for name, make in POOLINGS.items() if name != "global_average"}
-
-HalvingName = Annotated[str, AfterValidator(known_in(_HALVING, "pooling"))]
-"""In settings: a pooling that halves the sides."""
 
 
 def pooling(name: str) -> nn.Module:

@@ -8,14 +8,15 @@ from typing import Literal
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 
 from fewlabels.blocks.initialisation import empty_convolution, empty_linear, initialise
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
-from fewlabels.contracts import Encoder, ImageShape
+from fewlabels.contracts import ImageShape
+from fewlabels.networks.classic import ClassicEncoder
 from fewlabels.networks.decoders import ConvolutionalConfig
-from fewlabels.networks.sides import is_small, require_side
+from fewlabels.networks.sides import require_side, takes_small
 
 _CLASSIC_SIDE, _SMALLEST_SIDE = 63, 8
 
@@ -35,7 +36,7 @@ class AlexNetConfig(ConvolutionalConfig):
         return AlexNet(self, image_shape, generator)
 
 
-class AlexNet(Encoder):
+class AlexNet(ClassicEncoder):
     """Five convolutions, three poolings, two layers.
 
     Weights of the classic variant are interchangeable with torchvision's ``alexnet``.
@@ -44,13 +45,11 @@ class AlexNet(Encoder):
     2012), in the form of One Weird Trick (Krizhevsky, 2014).
     """
 
-    head_key = "classifier.6"
-
     def __init__(
         self, config: AlexNetConfig, image_shape: ImageShape, generator: torch.Generator
     ) -> None:
         super().__init__()
-        small = config.variant == "small" or (config.variant == "auto" and is_small(image_shape))
+        small = takes_small(config.variant, image_shape)
         require_side(image_shape, _SMALLEST_SIDE if small else _CLASSIC_SIDE, "alexnet")
         self.image_shape = image_shape
         self.num_features = 512 if small else 4096
@@ -89,17 +88,6 @@ class AlexNet(Encoder):
             nn.ReLU(),
         )
         initialise(self, config.initialisation, generator)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] to maps (B, 256, H', W')."""
-        pixels = self.standardise(images).contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self.features(pixels)
-        return maps
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] to features (B, D)."""
-        features: Tensor = self.classifier(self.avgpool(self.forward_features(images)).flatten(1))
-        return features
 
     def stages(self) -> list[list[nn.Module]]:
         """The convolutions up to each pooling, then the layers."""

@@ -15,7 +15,7 @@ from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.networks.decoders import ConvolutionalConfig
-from fewlabels.networks.sides import is_small, require_side
+from fewlabels.networks.sides import require_side, takes_small
 
 # Maps of the 1 × 1; the reduction before the 3 × 3, and the 3 × 3; the same for the largest kernel;
 # and the 1 × 1 after the pooling (table 1 of the paper).
@@ -117,7 +117,7 @@ class Inception(Encoder):
         self, config: InceptionConfig, image_shape: ImageShape, generator: torch.Generator
     ) -> None:
         super().__init__()
-        small = config.variant == "small" or (config.variant == "auto" and is_small(image_shape))
+        small = takes_small(config.variant, image_shape)
         require_side(image_shape, 4 if small else _CLASSIC_SIDE, "inception")
         self.image_shape = image_shape
         self.standardise = Standardise(image_shape)

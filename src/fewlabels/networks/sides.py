@@ -14,6 +14,11 @@ def is_small(image_shape: ImageShape) -> bool:
     return max(image_shape[1:]) <= LARGEST_SMALL_SIDE
 
 
+def takes_small(variant: str, image_shape: ImageShape) -> bool:
+    """Whether the small variant is meant: by its name, or with "auto" by the images."""
+    return variant == "small" or (variant == "auto" and is_small(image_shape))
+
+
 def require_side(image_shape: ImageShape, least: int, network: str) -> None:
     """Refuse images that are too small for a network's strides.
 

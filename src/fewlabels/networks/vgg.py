@@ -8,15 +8,16 @@ from typing import Literal
 import torch
 from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 
 from fewlabels.blocks.initialisation import empty_convolution, empty_linear, initialise
 from fewlabels.blocks.norms import BatchNorm2d
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
-from fewlabels.contracts import Encoder, ImageShape
+from fewlabels.contracts import ImageShape
+from fewlabels.networks.classic import ClassicEncoder
 from fewlabels.networks.decoders import ConvolutionalConfig
-from fewlabels.networks.sides import halvings, is_small, require_side
+from fewlabels.networks.sides import halvings, require_side, takes_small
 
 CONVOLUTIONS: dict[int, tuple[int, ...]] = {
     11: (1, 1, 2, 2, 2),
@@ -51,7 +52,7 @@ class VGGConfig(ConvolutionalConfig):
         return VGG(self, image_shape, generator)
 
 
-class VGG(Encoder):
+class VGG(ClassicEncoder):
     """Five stages of convolutions, each with a pooling, then two layers.
 
     Weights of the classic variant are interchangeable with torchvision's ``vgg11`` to ``vgg19``,
@@ -61,13 +62,11 @@ class VGG(Encoder):
     Zisserman, 2015); batch norm from torchvision.
     """
 
-    head_key = "classifier.6"
-
     def __init__(
         self, config: VGGConfig, image_shape: ImageShape, generator: torch.Generator
     ) -> None:
         super().__init__()
-        small = config.variant == "small" or (config.variant == "auto" and is_small(image_shape))
+        small = takes_small(config.variant, image_shape)
         require_side(image_shape, 1 if small else _CLASSIC_SIDE, "vgg")
         self.image_shape = image_shape
         self.standardise = Standardise(image_shape)
@@ -92,17 +91,6 @@ class VGG(Encoder):
                 nn.Dropout(config.dropout),
             )
         initialise(self, config.initialisation, generator)
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] to maps (B, 8 · width, H', W')."""
-        pixels = self.standardise(images).contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self.features(pixels)
-        return maps
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] to features (B, D)."""
-        features: Tensor = self.classifier(self.avgpool(self.forward_features(images)).flatten(1))
-        return features
 
     def stages(self) -> list[list[nn.Module]]:
         """The convolutions up to each pooling, then the layers where there are any."""

@@ -16,7 +16,7 @@ from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.networks.decoders import ConvolutionalConfig
-from fewlabels.networks.sides import is_small, require_side
+from fewlabels.networks.sides import require_side, takes_small
 
 _CLASSIC_SIDE, _SMALLEST_SIDE = 33, 4
 
@@ -95,7 +95,7 @@ class Xception(Encoder):
         self, config: XceptionConfig, image_shape: ImageShape, generator: torch.Generator
     ) -> None:
         super().__init__()
-        small = config.variant == "small" or (config.variant == "auto" and is_small(image_shape))
+        small = takes_small(config.variant, image_shape)
         require_side(image_shape, _SMALLEST_SIDE if small else _CLASSIC_SIDE, "xception")
         self.image_shape = image_shape
         self.standardise = Standardise(image_shape)

@@ -16,6 +16,7 @@ from fewlabels.networks import network_settings
 from fewlabels.networks.classifier import Classifier, is_fully_connected
 from fewlabels.networks.summary import summarise
 from fewlabels.networks.weights import load_initial
+from fewlabels.plots.figure import write_figure
 from fewlabels.plots.network import draw_network
 
 _ENDINGS = (".svg", ".png", ".pdf")
@@ -86,7 +87,7 @@ def describe_network(
         title = f"{name}: {totals['num_parameters']:,} parameters"
         figure = draw_network(title, shape, stages)
         ending = drawing.suffix.lower().removeprefix(".")
-        write_atomically(drawing, lambda file: figure.savefig(file, format=ending, dpi=150))
+        write_atomically(drawing, lambda file: write_figure(figure, file, ending))
     return {
         "network": name,
         "image_shape": list(shape),
