@@ -28,9 +28,9 @@ import torch
 from scipy import stats
 
 from benchmarks.pages import BENCHMARKS, README, ROOT, write_block
+from benchmarks.saved_runs import is_known, save_run, saved_runs
 from fewlabels.data import load_images
 from fewlabels.data.image_set import Part
-from fewlabels.files import write_json
 from fewlabels.training.device import environment
 
 RESULTS = ROOT / "benchmarks" / "results" / "semisupervised.json"
@@ -159,32 +159,16 @@ def main() -> None:
 def measure(table: str, row: Row, draw: int, *, again: bool) -> None:
     """One draw of one row, unless it is known."""
     key = {"table": table, "row": row.name, "draw": draw}
-    known = [run for run in saved_runs() if key.items() <= run.items()]
-    if any(not again or run["source"] == source() for run in known):
+    if is_known(RESULTS, key, again=again):
         return
-    run = {
-        **key,
-        "source": source(),
-        **fitted(row, draw),
-        "machine": {**environment(), "gpu": gpu()},
-    }
+    run = {**fitted(row, draw), "machine": {**environment(), "gpu": gpu()}}
     print(table, row.name, draw, f"{run['accuracy']:.4f}", f"{run['seconds']:.0f} s", flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    # Read again, as another table may be measured at the same time.
-    others = [one for one in saved_runs() if not key.items() <= one.items()]
-    write_json(RESULTS, {"runs": [*others, run]})
+    save_run(RESULTS, key, run)
 
 
 def gpu() -> str | None:
     """Name of the accelerator; None where there is none."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
-
-
-def saved_runs() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    runs: list[dict[str, Any]] = json.loads(RESULTS.read_text())["runs"]
-    return runs
 
 
 def fitted(row: Row, draw: int) -> dict[str, Any]:
@@ -234,19 +218,9 @@ def make_imbalanced(file: Path) -> str:
     return str(file)
 
 
-def source() -> str:
-    """What is measured: the git tree of `src`, by its hash; with a + where files were changed."""
-    asked = (["rev-parse", "--short", "HEAD:src"], ["status", "--porcelain", "src"])
-    tree, changes = (
-        subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
-        for command in asked
-    )
-    return f"{tree}+" if changes else tree
-
-
 def write_page() -> None:
     """Write the tables from what has been measured."""
-    runs = saved_runs()
+    runs = saved_runs(RESULTS)
     sources = ", ".join(sorted({run["source"] for run in runs}))
     lines = [
         ABOUT,

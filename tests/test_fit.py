@@ -78,6 +78,18 @@ def test_result_has_the_promised_keys(finished: dict) -> None:
     assert finished["network"]["fully_connected_only"] is True
 
 
+def test_without_refit_the_validated_network_is_shipped(tmp_path: Path) -> None:
+    settings = quick_settings("run.refit=false", "transfer.strategies=[]")
+    result = fit(settings, tmp_path)
+    assert [phase["name"] for phase in result["phases"]] == ["scratch"]
+    assert "then trained again" not in (Path(result["run"]) / "report.html").read_text()
+    prepared, _ = prepare(settings)
+    model = load_model(Path(result["run"]) / "model")
+    validation = prepared.validation
+    found = model.predict(validation.images, choose("cpu", "32")).argmax(axis=1)
+    assert (found == validation.labels).mean() == pytest.approx(result["val_accuracy"])
+
+
 def test_network_learns_something(finished: dict) -> None:
     rows = {row["name"]: row["val_accuracy"] for row in finished["comparison"]}
     assert rows["scratch"] > rows["majority_class"] + 0.3

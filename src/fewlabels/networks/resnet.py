@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -39,6 +40,9 @@ class ResNetConfig(ConvolutionalConfig):
     # 18 to 152 are the paper's for large images, 20 to 110 those for 32 × 32 pixels, 9 is the fast
     # one; "auto" takes 20 for images up to 64 × 64 and 18 for others.
     depth: Depth | Literal["auto"] = "auto"
+    # Maps of the first stage, doubled from stage to stage; "auto" is 16 for the depths 20, 32, 44,
+    # 56 and 110, and 64 for the others.
+    width: PositiveInt | Literal["auto"] = "auto"
     # Without, it is the plain twin that shows what shortcuts are for.
     shortcuts: bool = True
     # The first layers of the depths 18 to 152: "large" quarters the sides at once, "small" keeps
@@ -148,7 +152,7 @@ class ResNet(Encoder):
         block: type[Basic | Bottleneck] = Basic
         if not in_three_stages and depth >= _FEWEST_LAYERS_OF_BOTTLENECKS:
             block = Bottleneck
-        width = 16 if in_three_stages else 64
+        width = config.width if config.width != "auto" else 16 if in_three_stages else 64
         large = config.stem == "large" or (config.stem == "auto" and not is_small(image_shape))
         if large and not in_three_stages:
             self.conv1 = convolution(image_shape[0], width, 7, 2)
@@ -202,22 +206,23 @@ class FastResNet(Encoder):
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
-        self.num_features = 512
+        width = 64 if config.width == "auto" else config.width
+        self.num_features = 8 * width
         self.standardise = Standardise(image_shape)
-        self.prepare = _unit(image_shape[0], 64)
-        self.first = nn.Sequential(_unit(64, 128), _halving(), _Twice(128, config.shortcuts))
-        self.second = nn.Sequential(_unit(128, 256), _halving())
-        self.third = nn.Sequential(_unit(256, 512), _halving(), _Twice(512, config.shortcuts))
+        self.prepare = _unit(image_shape[0], width)
+        self.first = _stage(width, 2 * width, _Twice(2 * width, config.shortcuts))
+        self.second = _stage(2 * width, 4 * width)
+        self.third = _stage(4 * width, 8 * width, _Twice(8 * width, config.shortcuts))
         initialise(self, config.initialisation, generator)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] to maps (B, 512, H / 8, W / 8)."""
+        """Images (B, C, H, W) in [0, 1] to maps (B, D, H / 8, W / 8)."""
         pixels = self.standardise(images).contiguous(memory_format=torch.channels_last)
         maps: Tensor = self.third(self.second(self.first(self.prepare(pixels))))
         return maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] to features (B, 512)."""
+        """Images (B, C, H, W) in [0, 1] to features (B, D)."""
         return self.forward_features(images).amax(dim=(2, 3))
 
     def stages(self) -> list[list[nn.Module]]:
@@ -229,9 +234,9 @@ def _unit(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(convolution(inputs, outputs, 3), BatchNorm2d(outputs), nn.ReLU())
 
 
-def _halving() -> nn.MaxPool2d:
-    # Rounded up, so that a single pixel stays one.
-    return nn.MaxPool2d(2, ceil_mode=True)
+def _stage(inputs: int, outputs: int, *further: nn.Module) -> nn.Sequential:
+    # Halved by rounding up, so that a single pixel stays one.
+    return nn.Sequential(_unit(inputs, outputs), nn.MaxPool2d(2, ceil_mode=True), *further)
 
 
 class _Twice(nn.Module):

@@ -189,7 +189,7 @@ def complete(
 
 
 def try_all(folder: RunFolder, context: Context, prepared: Prepared, pool: Selection) -> Outcome:
-    """Train whatever the settings name, choose on validation, and refit on all labels."""
+    """Train whatever the settings name, choose on validation, and refit on all labels if asked."""
     settings, data = context.settings, prepared.data
     check_objective(context, prepared.training, data.num_classes)
     baselines = _baselines(folder, context, prepared, pool)
@@ -201,14 +201,16 @@ def try_all(folder: RunFolder, context: Context, prepared: Prepared, pool: Selec
     ]
     chosen = best(candidates)
     say(f"Chosen on validation: {chosen.name} ({chosen.evaluation.accuracy:.1%}).")
-    refit = _refit(context, prepared, pool, chosen, pretraining)
     phases = {candidate.name: candidate.trained.phase for candidate in candidates}
     if pretraining.done is not None:
         phases["pretrain"] = pretraining.done.phase
-    phases["refit"] = refit.phase
+    final = chosen.trained
+    if settings.run.refit:
+        final = _refit(context, prepared, pool, chosen, pretraining)
+        phases["refit"] = final.phase
     policy, _ = context.policy(data.image_shape)
     return Outcome(
-        model=Model(refit.classifier, settings.network, data.image_shape, data.class_names),
+        model=Model(final.classifier, settings.network, data.image_shape, data.class_names),
         settings=settings,
         chosen=chosen.name,
         chosen_epochs=chosen.trained.phase.best_epoch + 1,

@@ -111,6 +111,9 @@ class RunConfig:
 
     recipe: str = "default"
     seed: NonNegativeInt = 0
+    # Whether what validation chose is trained once more, with the validation labels added; not
+    # worth the time where those are a small part of many. Recipe auto decides that itself.
+    refit: bool = True
     device: str = "auto"
     precision: Literal["auto", "32", "bf16"] = "auto"
 
