@@ -6,6 +6,7 @@ Nothing heavy is imported at the top: ``fewlabels --help`` must answer at once.
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +155,7 @@ def fit(
     json: Json = False,
 ) -> None:
     """Make a classifier: try baselines, labels alone, and all images; choose; report."""
+    started = time.perf_counter()  # what is imported now takes seconds, too
     from fewlabels.workflows.fit import fit as run_fit
 
     settings = _settings(
@@ -168,7 +170,7 @@ def fit(
         augment__name=augment,
         auto__time_budget=time_budget,
     )
-    output.fit_result(run_fit(settings, out, open_test_set=open_test), json)
+    output.fit_result(run_fit(settings, out, open_test_set=open_test, started=started), json)
 
 
 @app.command()

@@ -30,6 +30,7 @@ from fewlabels.workflows.model import BaselineModel, Model
 from fewlabels.workflows.outcome import Outcome
 from fewlabels.workflows.pace import TIMED_STEPS, of_steps, seconds_a_step, throwaway
 from fewlabels.workflows.phases import (
+    MAX_PSEUDO_LABELS,
     Context,
     LabelledImages,
     Trained,
@@ -49,6 +50,7 @@ _PRETRAINING_SHARE = 0.35
 _PRETRAINING_SHARE_OF_TRANSFER = 0.1  # where nothing but the transfer candidates needs it
 _TRIAL_SHARE = {"scratch": 0.03, "transfer": 0.03, "semisupervised": 0.12}
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 9.0
+_RESERVE_SECONDS_AN_IMAGE = 3e-4  # of those whose pseudo-labels are looked at
 
 _FEWEST_STEPS = 30
 """Optimiser steps below which a network has learnt nothing worth judging."""
@@ -106,7 +108,9 @@ class _Choice:
         self.candidates: list[Candidate] = []
         self.phases: dict[str, Any] = {}
         self.step_seconds: dict[str, float] = {}  # of methods that have been tried
+        looked_at = min(len(pool), MAX_PSEUDO_LABELS)
         self.reserve = _RESERVE_SHARE * plan.budget + _RESERVE_SECONDS
+        self.reserve += _RESERVE_SECONDS_AN_IMAGE * looked_at
 
     @property
     def num_classes(self) -> int:

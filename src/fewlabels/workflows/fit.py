@@ -39,13 +39,17 @@ from fewlabels.workflows.views import make_views
 _IMAGES_AT_ONCE = 16_384
 
 
-def fit(settings: Settings, runs: Path, *, open_test_set: bool = False) -> dict[str, Any]:
+def fit(
+    settings: Settings, runs: Path, *, open_test_set: bool = False, started: float | None = None
+) -> dict[str, Any]:
     """Make a classifier from few labels, in a new run folder.
 
     Args:
         settings: of the run.
         runs: folder in which the run folder is made.
         open_test_set: evaluate on the sealed test set at the end, and record it.
+        started: on the clock of `time.perf_counter`, from when on the time budget counts; None for
+            the present.
 
     Returns:
         What ``result.json`` holds.
@@ -58,7 +62,7 @@ def fit(settings: Settings, runs: Path, *, open_test_set: bool = False) -> dict[
             "Only the recipe that chooses for itself watches the clock: a time budget goes with "
             "--recipe auto. For other recipes set joint_training.max_steps or training.max_steps."
         )
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     prepared, data = prepare(settings)
     folder = new_run(runs, Path(settings.data.source).stem, datetime.now())
     folder.write_config(settings.to_values())
