@@ -1,7 +1,6 @@
-"""What the networks cost and reach: tables and drawings of docs/networks.md and docs/blocks.md.
+"""What the networks reach with all labels: tables of docs/benchmarks.md.
 
-    python -m benchmarks.networks draw                       the drawings and the table of costs
-    FEWLABELS_DATA=... python -m benchmarks.networks measure [ROW...]   the tables of accuracies
+    FEWLABELS_DATA=... python -m benchmarks.networks [ROW...]
 
 Accuracies come from the command line program with all labels, as a user would run it, with the
 official test images opened once at the end. Results go to benchmarks/results/networks.json.
@@ -16,25 +15,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
-from matplotlib.figure import Figure
 
 from benchmarks.pages import BENCHMARKS, ROOT, write_block
 from benchmarks.saved_runs import save_run, saved_runs
-from fewlabels.blocks.activations import ACTIVATIONS, activation
-from fewlabels.blocks.filters import FILTERS, FixedFilter
-from fewlabels.data import load_images
-from fewlabels.networks import NETWORKS
-from fewlabels.plots.figure import write_figure
 from fewlabels.training.device import environment
-from fewlabels.workflows.network import describe_network
 
 RESULTS = ROOT / "benchmarks" / "results" / "networks.json"
-PAGE = ROOT / "docs" / "networks.md"
-SHAPES = ("1x28x28", "3x32x32")
 
 
 @dataclass(frozen=True)
@@ -162,58 +149,6 @@ def write_page() -> None:
     write_block(BENCHMARKS, "networks", lines)
 
 
-def draw() -> None:
-    """The table of costs, and all drawings."""
-    names = sorted(set(NETWORKS) - {"pretrained"})
-    lines = [
-        "| network | parameters, 1 × 28 × 28 | multiply-adds | parameters, 3 × 32 × 32 "
-        "| multiply-adds | stages |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name in names:
-        drawing = ROOT / "docs" / "networks" / f"{name}.svg"
-        grey = describe_network(name, SHAPES[0], 10)
-        colour = describe_network(name, SHAPES[1], 10, drawing=drawing)
-        cells = [
-            f"{result['total'][key]:,}"
-            for result in (grey, colour)
-            for key in ("num_parameters", "multiply_adds")
-        ]
-        lines.append(f"| `{name}` | {' | '.join(cells)} | {len(colour['stages']) - 1} |")
-    lines.append("")
-    lines.append("With a head of ten classes and all settings at their defaults.")
-    write_block(PAGE, "networks", lines)
-    draw_activations(ROOT / "docs" / "blocks" / "activations.svg")
-    draw_filters(ROOT / "docs" / "blocks" / "filters.png")
-
-
-def draw_activations(path: Path) -> None:
-    """Every activation that takes one value, and its gradient."""
-    names = [name for name in ACTIVATIONS if name != "maxout"]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, name in zip(figure.subplots(2, 5).flat, names, strict=True):
-        values = torch.linspace(-3, 3, 241, requires_grad=True)
-        found = activation(name)(values)
-        (slope,) = torch.autograd.grad(found.sum(), values)
-        axes.plot(values.detach(), slope, color="#bbbbbb", linewidth=1)
-        axes.plot(values.detach(), found.detach(), color="#4c78a8")
-        axes.set_title(name, fontsize=8)
-        axes.tick_params(labelsize=6)
-    write_figure(figure, path, "svg")
-
-
-def draw_filters(path: Path) -> None:
-    """Every filter on one of scikit-learn's digits."""
-    image = torch.from_numpy(load_images("digits").images[:1]).float() / 255
-    figure = Figure(figsize=(9, 1.5), layout="constrained")
-    shown = {"image": image} | {name: FixedFilter(name)(image) for name in FILTERS}
-    for axes, (name, maps) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
-        axes.imshow(maps[0, 0], cmap="gray")
-        axes.set_title(name, fontsize=8)
-        axes.set_axis_off()
-    write_figure(figure, path, "png")
-
-
 ABOUT = """\
 ## Networks with all labels
 
@@ -223,9 +158,4 @@ official test images were opened once, at the end.
 """
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["draw"]:
-        draw()
-    elif sys.argv[1:2] == ["measure"]:
-        measure(sys.argv[2:])
-    else:
-        raise SystemExit(__doc__)
+    measure(sys.argv[1:])

@@ -424,3 +424,39 @@ def test_filters_do_what_they_are_called() -> None:
     assert FixedFilter("sobel_x")(ramp)[0, 0, 2, 2] == 8
     assert FixedFilter("sobel_y")(ramp)[0, 0, 2, 2] == 0
     assert FixedFilter("scharr_x")(ramp)[0, 0, 2, 2] == 32
+
+
+def test_units_refuse_what_does_not_go_together() -> None:
+    with pytest.raises(UnknownNameError, match="depthwise_separable"):
+        ConvolutionUnit(2, 4, kind="depthwise")
+    with pytest.raises(ConfigError, match="stride"):
+        ConvolutionUnit(2, 4, stride=0)
+    with pytest.raises(ConfigError, match="'some'"):
+        ConvolutionUnit(2, 4, padding="some")
+    maps = torch.zeros(2, 3, 5, 5)
+    with pytest.raises(ConfigError, match=r"takes 2 maps\. Got 3"):
+        ConvolutionUnit(2, 4)(maps)
+    for floor in (False, True):
+        with pytest.raises(ConfigError, match="does not fit on 5 pixels"):
+            ConvolutionUnit(3, 4, 7, padding="valid", norm="none", floor=floor)(maps)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_transposed_units_with_same_padding_enlarge_by_their_stride(
+    kernel_size: int, stride: int
+) -> None:
+    shape = {"kind": "transposed", "stride": stride, "norm": "none"}
+    if stride == 1 and not kernel_size % 2:
+        with pytest.raises(ConfigError, match="odd kernel"):
+            ConvolutionUnit(2, 4, kernel_size, **shape)
+        return
+    unit = ConvolutionUnit(2, 4, kernel_size, **shape)
+    assert unit(torch.zeros(2, 2, 5, 7)).shape == (2, 4, 5 * stride, 7 * stride)
+
+
+@pytest.mark.parametrize("name", DROPOUTS)
+def test_probabilities_are_checked(name: str) -> None:
+    for probability in (-0.1, 1.0, 1.5):
+        with pytest.raises(ConfigError, match=r"\[0, 1\)"):
+            dropout(name, probability)

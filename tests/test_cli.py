@@ -323,6 +323,13 @@ def test_network_shows_what_it_costs(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["lenet", "--set=training.epochs=3"], ["training", "network.depth=50"]),
         (["lenet", "--drawing=lenet.doc"], ["lenet.doc", ".svg"]),
         (["lenet", "--drawing=missing/lenet.svg"], ["missing/lenet.svg", "folder"]),
+        (["resnet", "--weights=hub"], ["resnet", "torchvision:resnet18"]),
+        (["lenet", "--set=network.weights=missing.pth"], ["missing.pth"]),
+        (["timm:resnet10t", "--set=network.weights=missing.pth"], ["missing.pth"]),
+        (["timm:resnet18.foo"], ["'foo'", "a1_in1k"]),
+        (["conv_lstm", "--set=network.widths=[]"], ["widths"]),
+        (["lenet", "--set=network=5"], ["section", "network.depth=50"]),
+        (["mlp", "--image=3x100000x100000"], ["4,096"]),
     ],
 )
 def test_networks_that_cannot_be_shown(
@@ -330,6 +337,34 @@ def test_networks_that_cannot_be_shown(
 ) -> None:
     error = error_of(capsys, "network", *arguments)
     assert all(word in error for word in words), error
+
+
+def test_network_with_its_decoder(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [f"--set=network.{one}" for one in ("width=64", "depth=4", "norm=none")]
+    result = run_json(capsys, "network", "unet", "--image=1x64x64", "--decoder", *settings)
+    down_and_up = [stage for stage in result["stages"] if stage["name"] != "head"]
+    # The paper's, but with one map for the image in place of two for two classes.
+    assert sum(stage["num_parameters"] for stage in down_and_up) == 31_030_658 - 65
+    assert run(["network", "wide_resnet", "--decoder"]) == 0
+    assert "to_pixels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["network.name=lenet", "network.weights=missing.pth"], ["missing.pth"]),
+        (["network.name=segnet", "network.widths=[8,8,8,8]"], ["at least 16 × 16", "8 × 8"]),
+        (["network.name=timm:resnet118"], ["resnet118", "resnet18"]),
+    ],
+)
+def test_networks_are_refused_before_anything_takes_time(
+    settings: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [part for one in settings for part in ("--set", one)]
+    error = error_of(capsys, "fit", "digits", *given, "--out", str(tmp_path))
+    assert all(word in error for word in words), error
+    assert "Baselines" not in error
+    assert not [*tmp_path.iterdir()]
 
 
 def test_warnings_are_a_sentence(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -20,7 +21,7 @@ from fewlabels.networks.residual_mlp import ResidualMLPConfig
 from fewlabels.networks.resnet import ResNetConfig
 from fewlabels.networks.row_rnn import RowRNNConfig
 from fewlabels.networks.segnet import SegNetConfig
-from fewlabels.networks.summary import stage_names, summarise
+from fewlabels.networks.summary import stage_names, summarise, summarise_decoder
 from fewlabels.networks.unet import UNetConfig
 from fewlabels.networks.vgg import VGGConfig
 from fewlabels.networks.vision_transformer import VisionTransformerConfig
@@ -116,7 +117,10 @@ PUBLISHED = {
     "resnet18": (ResNetConfig(depth=18), (3, 224, 224), 1000, 11_689_512),
     "resnet50": (ResNetConfig(depth=50), (3, 224, 224), 1000, 25_557_032),
     "resnet20, 0.27 M": (ResNetConfig(depth=20), (3, 32, 32), 10, 272_474),
-    "WRN-28-2, 1.5 M": (WideResNetConfig(blocks=4), (3, 32, 32), 10, 1_472_170),
+    # By the paper's table 1: a convolution of 16 maps, three stages of four blocks, a head.
+    "WRN-28-2, 1.5 M": (WideResNetConfig(blocks=4, stem=16), (3, 32, 32), 10, 1_467_610),
+    # Page (2019), by hand: 64, 128, 256, 512 maps and two residual pairs.
+    "fast resnet": (ResNetConfig(depth=9), (3, 32, 32), 10, 6_573_130),
     "googlenet": (InceptionConfig(), (3, 224, 224), 1000, 6_624_904),
     "xception": (XceptionConfig(), (3, 299, 299), 1000, 22_855_952),
     "ViT-B/16": (VIT_B, (3, 224, 224), 1000, 86_567_656),
@@ -192,6 +196,10 @@ def test_row_lstm_by_hand() -> None:
 
 def test_what_counts_as_fully_connected() -> None:
     assert is_fully_connected(ResidualMLPConfig(width=8, hidden=8).build((1, 4, 4), gen()))
+    for name in ("parametric_relu", "maxout", "step"):
+        assert is_fully_connected(MLPConfig(widths=(8,), activation=name).build((1, 4, 4), gen()))
+    for name in ("batch", "layer", "group"):
+        assert is_fully_connected(MLPConfig(widths=(8,), norm=name).build((1, 4, 4), gen()))
     # All patches of a mixer share their layers, as places share a convolution's.
     assert not is_fully_connected(MixerConfig().build((1, 8, 8), gen()))
     assert not is_fully_connected(RowRNNConfig().build((1, 8, 8), gen()))
@@ -220,6 +228,38 @@ def test_patches_that_do_not_divide_are_refused() -> None:
     for side, patch in ((28, 4), (32, 4), (8, 2), (29, 4), (224, 16)):
         encoder = VisionTransformerConfig(depth=1).build((1, side, side), gen())
         assert encoder.patches.size == patch
+
+
+def test_long_images_get_the_small_variants() -> None:
+    for name in ("alexnet", "inception", "vgg", "xception", "resnet"):
+        encoder = NETWORKS[name]().build((3, 32, 100), gen()).eval()
+        assert encoder(torch.rand(2, 3, 32, 100)).shape == (2, encoder.num_features)
+
+
+def test_settings_that_would_do_nothing_are_refused() -> None:
+    for config, word in (
+        (VGGConfig(width=8, variant="classic"), "width"),
+        (XceptionConfig(middle=3, variant="classic"), "middle"),
+        (ResNetConfig(depth=20, stem="large"), "stem"),
+        (ResNetConfig(depth=9, stem="large"), "stem"),
+    ):
+        with pytest.raises(ConfigError, match=rf"`network\.{word}` has no meaning"):
+            config.build((3, 96, 96), gen())
+    with pytest.raises(ConfigError, match="initialisation"):
+        network_settings({"name": "timm:resnet10t", "initialisation": "xavier"})
+    for name in ("row_rnn", "conv_lstm"):
+        one, other = (
+            NETWORKS[name](initialisation=how).build((1, 8, 8), gen()).eval()
+            for how in ("orthogonal", 0.5)
+        )
+        assert not torch.equal(one(torch.ones(1, 1, 8, 8)), other(torch.ones(1, 1, 8, 8)))
+
+
+def test_images_of_other_channels_are_refused() -> None:
+    for name in OURS:
+        encoder = NETWORKS[name]().build((3, 8, 8), gen())
+        with pytest.raises(ConfigError, match=r"3 channels\. Got 1"):
+            encoder(torch.rand(2, 1, 8, 8))
 
 
 def test_settings_that_contradict_each_other() -> None:
@@ -260,47 +300,88 @@ def test_multiply_adds_are_the_published_ones() -> None:
         assert total == pytest.approx(expected, rel=0.005)
 
 
-SMOOTH = {
-    "wide_resnet": WideResNetConfig(stem_stride=2),
-    "resnet": ResNetConfig(depth=20),
-    "fcn": NETWORKS["fcn"](),
-    "lenet": LeNetConfig(),
-    "xception": XceptionConfig(middle=1),
-}
+OURS = sorted(set(NETWORKS) - {"pretrained"})
+
+MAX_POOLED = ("alexnet", "fast resnet", "inception", "segnet", "unet", "vgg", "xception")
+"""A max pooling lets one path through alone, so the gradient's box may be smaller there."""
+AT_MOST = (*MAX_POOLED, "conv_lstm")  # the field of a sequence is that of its last step
 
 
-@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("name", [*OURS, "fast resnet", "wide stem"])
 def test_receptive_fields_are_what_the_gradient_says(name: str) -> None:
-    """The box of pixels with a gradient, for a value in the middle of the last maps.
+    """The box of pixels with a gradient, for a value in the middle of each stage's maps.
 
-    Weights are positive, so that no path is cut off by a rectifier; a max pooling lets one path
-    through alone, so there the box may only be smaller.
+    Weights are positive, so that no path is cut off by a rectifier.
     """
-    shape = (1, 96, 96)
-    encoder = SMOOTH[name].build(shape, gen()).double().eval()
+    shape = (1, 61, 47)
+    special = {
+        "fast resnet": ResNetConfig(depth=9, width=4),
+        "wide stem": WideResNetConfig(stem_stride=2),
+        "xception": XceptionConfig(middle=1),
+    }
+    encoder = (special.get(name) or NETWORKS[name]()).build(shape, gen()).eval()
     with torch.no_grad():
         for parameter in encoder.parameters():
-            parameter.copy_(parameter.abs() + 0.01 if parameter.ndim > 1 else parameter.abs())
-    convolutional = [s for s in summarise(encoder.float()) if s.field[0].size != float("inf")]
-    field = convolutional[-1].field[0]
+            parameter.copy_(0.1 * parameter.abs() + 1e-3 if parameter.ndim > 1 else parameter.abs())
+    stages = summarise(encoder)
     encoder.double()
+    seen: dict[int, torch.Tensor] = {}
+    for number, stage in enumerate(encoder.stages()):
+        stage[-1].register_forward_hook(
+            lambda _, __, output, number=number: seen.__setitem__(number, output)
+        )
     image = torch.rand(1, *shape, generator=gen(), dtype=torch.float64, requires_grad=True)
-    maps = encoder.forward_features(image)
-    middle = maps.shape[2] // 2
-    maps[0, :, middle, middle].sum().backward()
-    assert image.grad is not None
-    rows = image.grad[0, 0].abs().sum(dim=1).nonzero().flatten()
-    centre = field.offset + middle * field.stride
-    low, high = centre - (field.size - 1) / 2, centre + (field.size - 1) / 2
-    expected = (max(0, round(low)), min(95, round(high)))
-    found = (int(rows.min()), int(rows.max()))
-    if name == "xception":
-        assert expected[0] <= found[0] <= found[1] <= expected[1]
-    else:
-        assert found == expected
+    encoder(image)
+    known = 0
+    for number, stage in enumerate(stages):
+        if all(math.isinf(axis.size) for axis in stage.field):
+            continue
+        known += 1
+        output = seen[number]
+        if output.ndim == 3:  # tokens, row by row
+            size = encoder.patches.size
+            output = output.transpose(1, 2).unflatten(2, (-(-shape[1] // size), -1))
+        if output.ndim == 5:  # the last of a sequence of maps
+            output = output[:, -1]
+        middles = [side // 2 for side in output.shape[2:]]
+        (slope,) = torch.autograd.grad(
+            output[0, :, middles[0], middles[1]].sum(), image, retain_graph=True
+        )
+        for axis, middle, field in zip((0, 1), middles, stage.field, strict=True):
+            if math.isinf(field.size):
+                continue
+            touched = slope[0, 0].abs().sum(dim=1 - axis).nonzero().flatten()
+            found = (int(touched.min()), int(touched.max()))
+            centre, reach = field.offset + middle * field.stride, (field.size - 1) / 2
+            last = shape[1 + axis] - 1
+            box = (max(0, round(centre - reach)), min(last, round(centre + reach)))
+            if name in AT_MOST:
+                assert box[0] <= found[0] <= found[1] <= box[1], stage.name
+            else:
+                assert found == box, stage.name
+    assert known or name in ("mlp", "residual_mlp", "row_rnn")
 
 
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"pretrained"}))
+def test_what_hides_inside_a_recurrent_layer_is_counted() -> None:
+    """An LSTM keeps its state, its memory and four gates of each unit for the way back."""
+    encoder = RowRNNConfig(width=16, layers=1).build((1, 5, 7), gen())
+    (stage,) = summarise(encoder)
+    assert stage.activation_bytes >= 6 * 5 * 16 * 4
+
+
+def test_decoders_are_summed_up() -> None:
+    config = UNetConfig(width=64, depth=4, norm="none")
+    encoder = config.build((1, 64, 64), gen())
+    up = config.build_dense(encoder, 2, gen())
+    with torch.no_grad():
+        parts = summarise_decoder(up, encoder.levels(torch.zeros(1, 1, 64, 64)))
+    total = sum(stage.num_parameters for stage in [*summarise(encoder), *parts])
+    assert total == 31_030_658
+    assert parts[-1].output_shape == (2, 64, 64)
+    assert parts[-1].multiply_adds == 64 * 64 * 64 * 2
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_every_network_is_summed_up(name: str) -> None:
     encoder = NETWORKS[name]().build((3, 32, 32), gen())
     encoder.train()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,8 +24,15 @@ from fewlabels.networks.weights import load_initial, load_state, read_weights
 torchvision = pytest.importorskip("torchvision")
 timm = pytest.importorskip("timm")
 
-SMALL = {"timm": "timm:resnet10t", "torchvision": "torchvision:squeezenet1_1"}
-NAMES = ["timm:resnet10t", "torchvision:resnet18", "timm:vit_tiny_patch16_224"]
+NAMES = [
+    "timm:resnet10t",
+    "timm:vit_tiny_patch16_224",
+    "timm:deit_tiny_distilled_patch16_224",
+    "torchvision:resnet18",
+    "torchvision:squeezenet1_1",
+    "torchvision:googlenet",
+    "torchvision:vit_b_16",
+]
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -55,7 +64,7 @@ def test_our_classic_networks_take_torchvisions_weights_unchanged(name: str) -> 
     encoder = config.build((3, 96, 96), gen()).eval()
     load_state(encoder, whole.state_dict(), theirs)
     images = torch.rand(2, 3, 96, 96, generator=gen(1))
-    head = whole.get_submodule(encoder.head_key)
+    head = whole.get_submodule(*encoder.head_keys)
     with torch.no_grad():
         torch.testing.assert_close(head(encoder(images)), whole(images), atol=1e-5, rtol=1e-4)
 
@@ -90,6 +99,81 @@ def test_images_are_resized_and_standardised_as_the_weights_were_trained() -> No
     # Statistics of other images do not change what the weights expect.
     encoder.standardise.set_statistics(torch.rand(3, 1, 1), torch.rand(3))
     torch.testing.assert_close(encoder._prepared(images), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_images_are_resized_as_timm_would() -> None:
+    """timm's own pipeline for the same network, with the whole image and not its middle."""
+    name = "vit_tiny_patch16_224"
+    facts = timm.data.resolve_data_config({}, model=timm.create_model(name, pretrained=False))
+    assert facts["interpolation"] == "bicubic"
+    # Smooth and grey enough that nothing is cut off on the way, where Pillow does it twice.
+    few = 0.3 + 0.4 * torch.rand(1, 3, 16, 16, generator=gen())
+    pixels = (255 * F.interpolate(few, (64, 64), mode="bilinear")[0]).to(torch.uint8)
+    image = torchvision.transforms.functional.to_pil_image(pixels)
+    expected = timm.data.create_transform(**{**facts, "crop_pct": 1.0})(image)
+    encoder = pretrained(f"timm:{name}").build((3, 64, 64), gen())
+    found = encoder._prepared(pixels.unsqueeze(0) / 255)[0]
+    # Pillow rounds to whole steps of 1/255, and deviations are about a half.
+    torch.testing.assert_close(found, expected, atol=2.5 / 255 / 0.5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["torchvision:googlenet", "torchvision:squeezenet1_1"])
+def test_networks_with_further_heads_and_with_none_train(name: str) -> None:
+    encoder = pretrained(name, image_size="images").build((3, 64, 64), gen()).train()
+    features = encoder(torch.rand(4, 3, 64, 64, generator=gen()))
+    assert features.shape == (4, encoder.num_features)
+    features.sum().backward()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_librarys_own_weights_fit(name: str) -> None:
+    library, _, called = name.partition(":")
+    torch.manual_seed(0)
+    if library == "timm":
+        whole = timm.create_model(called, pretrained=False)
+    else:
+        rest = {"init_weights": False} if called == "googlenet" else {}
+        whole = torchvision.models.get_model(called, weights=None, **rest)
+    load_state(pretrained(name).build((3, 64, 64), gen()), whole.state_dict(), name)
+
+
+def test_weights_of_old_files_and_of_several_devices_fit() -> None:
+    whole = torchvision.models.resnet18(weights=None)
+    old = {
+        f"module.{name}": value
+        for name, value in whole.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    encoder = ResNetConfig(depth=18).build((3, 96, 96), gen())
+    with TemporaryDirectory() as folder:
+        torch.save(old, Path(folder, "old.pth"))
+        load_state(encoder, read_weights(Path(folder, "old.pth")), "old.pth")
+    assert torch.equal(encoder.conv1.weight, whole.conv1.weight)
+
+
+def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.pth"
+    torch.save({"a": torch.zeros(3)}, whole, _use_new_zipfile_serialization=False)
+    good = whole.read_bytes()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "damaged.pth"
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(good)
+        for place in rng.integers(0, len(good), 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_weights(path)
+        except ConfigError:
+            refused += 1
+    assert refused > 50
+    path.write_text("home = /usr/bin\nversion = 3.11\n")
+    with pytest.raises(ConfigError, match="without running code"):
+        read_weights(path)
+    torch.save({1: torch.zeros(3)}, path)
+    with pytest.raises(ConfigError, match="no state dict"):
+        read_weights(path)
 
 
 def test_images_can_be_left_as_they_are() -> None:

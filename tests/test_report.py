@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from fewlabels.data.builtin import digits
 from fewlabels.errors import RunError
+from fewlabels.plots.health import stage_chart
 from fewlabels.report.advice import next_steps, verdict
 from fewlabels.report.report import write_report
 from fewlabels.runs.run_folder import read_json
@@ -184,3 +185,16 @@ def test_advice_by_the_numbers() -> None:
     assert "class dog" in steps
     overconfident = {**result_with()["validation"], "calibration_error": 0.2}
     assert "off by 20%" in " ".join(next_steps(result_with(validation=overconfident)))
+
+
+def test_what_was_watched_is_drawn(tmp_path: Path) -> None:
+    """With frozen stages, whose gradients are 0 throughout: nothing may be warned of, as warnings
+    are errors here."""
+    watched = ("training.watch=true", "transfer.strategies=['frozen', 'gradual']")
+    settings = load_settings(
+        "digits", assignments=[*QUICK, "data.source=digits", "data.num_labels=60", *watched]
+    )
+    page = (Path(fit(settings, tmp_path)["run"]) / "report.html").read_text()
+    for words in ("gradient", "deviation of activations", "mean of activations", "dead units"):
+        assert words in page
+    assert "0 throughout" in stage_chart("x", {"a": [0.0, 0.0]}, "gradient", log=True)

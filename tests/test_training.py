@@ -18,9 +18,11 @@ from fewlabels.contracts import Batch, Objective, ParameterGroup, StepResult
 from fewlabels.data.batches import Batches
 from fewlabels.data.builtin import digits
 from fewlabels.errors import ConfigError, NonFiniteLossError, RunError
+from fewlabels.networks import NETWORKS
 from fewlabels.networks.classifier import Classifier
 from fewlabels.networks.lenet import LeNetConfig
 from fewlabels.networks.mlp import MLPConfig
+from fewlabels.networks.summary import stage_names
 from fewlabels.runs.run_folder import RunFolder
 from fewlabels.training.checkpoint import load_checkpoint, save_checkpoint
 from fewlabels.training.device import Compute, choose
@@ -37,6 +39,7 @@ from fewlabels.training.optimisers import (
 from fewlabels.training.schedules import SCHEDULES, CosineConfig, ReduceOnPlateauConfig
 from fewlabels.training.settings import TrainingConfig, build_training, length
 from fewlabels.training.trainer import Trainer
+from fewlabels.training.watch import Watch
 from fewlabels.transfer.frozen import Frozen
 from fewlabels.transfer.full import Full
 from fewlabels.transfer.supervised import Supervised
@@ -482,6 +485,32 @@ def test_watching_changes_nothing_and_sees_every_stage() -> None:
     assert not [key for key in rows.history[-1] if key.startswith("watch")]
     for mine, theirs in zip(plain.parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"pretrained"}))
+def test_every_network_is_watched_with_batches_of_any_size(name: str) -> None:
+    encoder = NETWORKS[name]().build((1, 8, 8), torch.Generator().manual_seed(0))
+    watch = Watch(encoder, enabled=True)
+    for count in (16, 9):
+        with watch.looking(0):
+            encoder(torch.rand(count, 1, 8, 8)).sum().backward()
+        watch.gradients(0)
+    row = watch.row()
+    for stage in stage_names(encoder):
+        assert row[f"watch/{stage}/deviation"] > 0
+        assert 0 <= row[f"watch/{stage}/dead"] <= 1
+
+
+def test_units_of_sequences_are_those_of_their_last_axes() -> None:
+    """Of maps (B, T, D, H, W) unit 1 is never above zero."""
+    encoder = NETWORKS["conv_lstm"](widths=(4,)).build((1, 8, 8), torch.Generator().manual_seed(0))
+    encoder.layers[0].register_forward_hook(
+        lambda _, __, states: states * torch.tensor([1.0, 0.0, 1.0, 1.0]).view(-1, 1, 1)
+    )
+    watch = Watch(encoder, enabled=True)
+    with watch.looking(0):
+        encoder(torch.rand(6, 1, 8, 8))
+    assert watch.row()["watch/layers.0/dead"] == 0.25
 
 
 def test_dead_units_and_vanishing_gradients_are_seen() -> None:

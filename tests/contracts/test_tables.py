@@ -199,7 +199,7 @@ def test_the_way_up_gives_a_map_an_output(name: str, shape: tuple[int, int, int]
     encoder = config.build(shape, gen())
     dense = config.build_dense(encoder, 5, gen())
     images = torch.rand(8, *shape, generator=gen(1))
-    levels = encoder.pooled(images) if name == "segnet" else encoder.levels(images)
+    levels = encoder.levels(images)
     maps = dense(levels)
     assert maps.shape == (8, 5, *shape[1:])
     maps.sum().backward()
@@ -216,7 +216,7 @@ def test_the_way_up_learns_to_draw(name: str) -> None:
     optimiser = torch.optim.Adam([*encoder.parameters(), *dense.parameters()], lr=3e-3)
     losses = []
     for _ in range(80):
-        levels = encoder.pooled(images) if name == "segnet" else encoder.levels(images)
+        levels = encoder.levels(images)
         loss = torch.nn.functional.cross_entropy(dense(levels), bright)
         optimiser.zero_grad()
         loss.backward()
@@ -392,3 +392,34 @@ def test_every_setting_stands_on_the_objectives_page(name: str) -> None:
         if key != "name":
             shown = list(value) if isinstance(value, tuple) else value
             assert f"`{key}` = {shown}" in page
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_networks_have_their_entry_and_their_drawing(name: str) -> None:
+    page = (DOCS / "networks.md").read_text()
+    assert f"### `{name}`" in page
+    assert f"| `{name}` |" in page, "run python -m benchmarks.drawings"
+    assert f"(networks/{name}.svg)" in page
+    assert (DOCS / "networks" / f"{name}.svg").is_file()
+
+
+BLOCKS = {
+    "activations": ACTIVATIONS,
+    "norms": NORMS,
+    "dropout": DROPOUTS,
+    "initialisation": INITIALISATIONS,
+    "pooling": POOLINGS,
+    "upsampling": UPSAMPLINGS,
+    "filters": FILTERS,
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_have_their_entry_and_their_picture(name: str) -> None:
+    page = (DOCS / "blocks.md").read_text()
+    assert all(f"`{one}`" in page for one in BLOCKS[name])
+    (picture,) = (DOCS / "blocks").glob(f"{name}.*")
+    assert f"(blocks/{picture.name})" in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -10,6 +10,7 @@ from fewlabels.blocks.activations import activation, num_pieces
 from fewlabels.blocks.initialisation import empty_convolution, empty_transposed
 from fewlabels.blocks.norms import map_norm, without_bias
 from fewlabels.errors import ConfigError
+from fewlabels.lookup import find
 
 Kind = Literal["standard", "depthwise_separable", "transposed"]
 Padding = int | Literal["valid", "same"]
@@ -37,6 +38,8 @@ def output_side(
     Raises:
         ConfigError: the kernel is larger than the padded input, or the stride does not divide.
     """
+    if stride < 1:
+        raise ConfigError(f"A stride must be a number of pixels from 1 on. Got {stride}.")
     kernel = dilation * (kernel_size - 1) + 1
     room = side + 2 * padding - kernel
     arithmetic = f"(N + 2P - F) / S + 1 = ({side} + 2·{padding} - {kernel}) / {stride} + 1"
@@ -58,7 +61,7 @@ def amount(padding: Padding, kernel_size: int, dilation: int = 1) -> int:
     """Pixels of padding on each side; "same" keeps the side where the stride is 1.
 
     Raises:
-        ConfigError: "same" with an even kernel, which would need unequal sides.
+        ConfigError: "same" with an even kernel, which would need unequal sides, or no padding.
     """
     if padding == "valid":
         return 0
@@ -69,8 +72,8 @@ def amount(padding: Padding, kernel_size: int, dilation: int = 1) -> int:
                 f"{kernel_size}. Give the padding as a number."
             )
         return dilation * (kernel_size - 1) // 2
-    if padding < 0:
-        raise ConfigError(f"Padding must be valid, same or a number from 0 on. Got {padding}.")
+    if not isinstance(padding, int) or padding < 0:
+        raise ConfigError(f"Padding must be valid, same or a number from 0 on. Got {padding!r}.")
     return padding
 
 
@@ -79,8 +82,8 @@ class ConvolutionUnit(nn.Module):
 
     "standard" with a kernel of 1 is a pointwise convolution (Lin et al., 2014); with a dilation
     above 1 a dilated one (Yu and Koltun, 2016). "depthwise_separable" filters each map by itself
-    and then mixes the maps pointwise (Chollet, 2017). "transposed" enlarges by its stride (Zeiler
-    et al., 2010).
+    and then mixes the maps pointwise (Chollet, 2017). "transposed" turns a convolution round, so
+    that a stride enlarges (Zeiler et al., 2010).
 
     Args:
         num_inputs: maps that come in.
@@ -88,11 +91,16 @@ class ConvolutionUnit(nn.Module):
         kernel_size: side of the kernel.
         kind: of the convolution.
         stride: in pixels; of the output for "transposed".
-        padding: "valid" for none, "same" to keep the side, or pixels on each side.
+        padding: "valid" for none, "same" to keep the side (for "transposed": to make it `stride`
+            times as long), or pixels on each side.
         dilation: distance of the kernel's pixels.
         norm: name of the norm.
         activation_name: name of the activation.
         floor: whether a stride that does not divide may leave out pixels; else it is an error.
+
+    Raises:
+        ConfigError: the numbers do not go together.
+        UnknownNameError: no such kind, norm or activation.
     """
 
     def __init__(
@@ -110,9 +118,22 @@ class ConvolutionUnit(nn.Module):
         floor: bool = False,
     ) -> None:
         super().__init__()
-        self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
-        self.padding = amount(padding, kernel_size, dilation)
-        self.checks = kind != "transposed" and not floor
+        find(dict.fromkeys(get_args(Kind)), kind, "kind of convolution")
+        if stride < 1:
+            raise ConfigError(f"A stride must be a number of pixels from 1 on. Got {stride}.")
+        self.num_inputs, self.kernel_size, self.kind = num_inputs, kernel_size, kind
+        self.stride, self.dilation, self.floor = stride, dilation, floor
+        self.further = 0  # rows and columns put on at the far end
+        if kind == "transposed" and padding == "same":
+            self.padding = max(0, -(-(kernel_size - stride) // 2))
+            self.further = stride - kernel_size + 2 * self.padding  # makes S · N of N
+            if self.further >= stride:
+                raise ConfigError(
+                    f"Padding `same` needs an odd kernel where a transposed convolution has stride "
+                    f"1. Got a kernel of {kernel_size}. Give the padding as a number."
+                )
+        else:
+            self.padding = amount(padding, kernel_size, dilation)
         widened = num_outputs * num_pieces(activation_name)
         self.layers = nn.Sequential(
             *self._convolutions(kind, num_inputs, widened, bias=not without_bias(norm))
@@ -129,6 +150,7 @@ class ConvolutionUnit(nn.Module):
         if kind == "transposed":
             if self.dilation != 1:
                 raise ConfigError("A transposed convolution has no dilation here. Leave it at 1.")
+            shape["output_padding"] = self.further
             return [empty_transposed(num_inputs, num_outputs, self.kernel_size, bias=bias, **shape)]
         shape["dilation"] = self.dilation
         if kind == "standard":
@@ -146,9 +168,15 @@ class ConvolutionUnit(nn.Module):
         """Maps (B, C, H, W) to (B, C', H', W').
 
         Raises:
-            ConfigError: the stride does not divide the sides and floor was not asked for.
+            ConfigError: other maps than the unit was made for, a kernel larger than they are, or a
+                stride that does not divide their sides and no floor.
         """
-        if self.checks:
+        if maps.shape[1] != self.num_inputs:
+            raise ConfigError(
+                f"This unit takes {self.num_inputs} maps. Got {maps.shape[1]}. Build it for as "
+                "many as come in."
+            )
+        if self.kind != "transposed":
             for side in maps.shape[2:]:
                 output_side(
                     int(side),
@@ -156,6 +184,7 @@ class ConvolutionUnit(nn.Module):
                     stride=self.stride,
                     padding=self.padding,
                     dilation=self.dilation,
+                    floor=self.floor,
                 )
         made: Tensor = self.layers(maps)
         return made

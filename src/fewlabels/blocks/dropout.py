@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from fewlabels.errors import ConfigError
 from fewlabels.lookup import find
 
 
@@ -60,6 +61,12 @@ def dropout(name: str, probability: float) -> nn.Module:
 
     Raises:
         UnknownNameError: no dropout of that name.
+        ConfigError: a probability outside of [0, 1).
     """
     make = find(DROPOUTS, name, "dropout")
+    if not 0 <= probability < 1:
+        raise ConfigError(
+            f"The probability of {name} dropout must be in [0, 1): something must be left. Got "
+            f"{probability}."
+        )
     return make(probability) if probability > 0 else nn.Identity()

@@ -79,6 +79,7 @@ def empty_transposed(
     *,
     stride: int = 1,
     padding: int = 0,
+    output_padding: int = 0,
     bias: bool = True,
 ) -> nn.ConvTranspose2d:
     """A transposed convolution whose weights have yet to be drawn by `initialise`."""
@@ -89,6 +90,7 @@ def empty_transposed(
         kernel_size,
         stride=stride,
         padding=padding,
+        output_padding=output_padding,
         bias=bias,
     )
     return layer
@@ -110,14 +112,16 @@ def initialise(module: nn.Module, how: str | float, generator: torch.Generator) 
     Raises:
         UnknownNameError: no initialisation of that name.
     """
-    draw = normal(how) if isinstance(how, float) else find(INITIALISATIONS, how, "initialisation")
     for layer in module.modules():
         if isinstance(layer, _WITH_WEIGHTS):
-            draw(layer.weight, generator)
+            draw_weight(layer.weight, how, generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
 
-def normal(deviation: float) -> Draw:
-    """Draws from a zero-mean normal."""
-    return lambda weight, generator: nn.init.normal_(weight, 0.0, deviation, generator=generator)
+def draw_weight(weight: Tensor, how: str | float, generator: torch.Generator) -> None:
+    """Draw one weight in place; see `initialise`."""
+    if isinstance(how, float):
+        nn.init.normal_(weight, 0.0, how, generator=generator)
+    else:
+        find(INITIALISATIONS, how, "initialisation")(weight, generator)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fewlabels.contracts import ImageShape
+from fewlabels.errors import ConfigError
 
 
 class Standardise(nn.Module):
@@ -38,7 +39,16 @@ class Standardise(nn.Module):
         self.deviation.copy_(deviation.reshape(self.deviation.shape).clamp_min(1e-3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float (B, C, H, W) in [0, 1] to the same shape."""
+        """Images float (B, C, H, W) in [0, 1] to the same shape.
+
+        Raises:
+            ConfigError: images of other channels, which would be taken for others' copies.
+        """
+        if images.shape[1] != len(self.deviation):
+            raise ConfigError(
+                f"This network is built for images of {len(self.deviation)} channels. Got "
+                f"{images.shape[1]}. Build it for such images."
+            )
         scale = self.deviation.reciprocal()
         # One pass over the pixels instead of two.
         return torch.addcmul(-self.mean * scale, images, scale)

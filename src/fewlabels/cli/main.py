@@ -277,12 +277,17 @@ def network(
     weights: Annotated[
         str | None, typer.Option(help="See whether these weights fit: a file, or hub.")
     ] = None,
+    decoder: Annotated[
+        bool, typer.Option("--decoder", help="Also what draws images from its features.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """What a network costs before it is trained: shapes, parameters, work, memory, fields."""
     from fewlabels.workflows.network import describe_network
 
-    found = describe_network(name, image, num_classes, assignments or (), drawing, weights)
+    found = describe_network(
+        name, image, num_classes, assignments or (), drawing, weights, decoder=decoder
+    )
     output.network(found, json)
 
 

@@ -135,13 +135,17 @@ def _work(costs: dict[str, Any]) -> list[str]:
     return [shown, f"{costs['activation_bytes'] / 1024:,.0f} KiB"]
 
 
+_AXIS = ("size", "stride", "offset")
 _UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
 
 
 def _field(axes: Sequence[Any]) -> str:
-    if None in axes:
+    if axes == [None, None]:
         return "whole image"
-    rows, columns = (f"{a['size']:g} / {a['stride']:g} / {a['offset']:g}" for a in axes)
+    rows, columns = (
+        "all" if axis is None else " / ".join(f"{round(axis[key], 2):g}" for key in _AXIS)
+        for axis in axes
+    )
     return rows if rows == columns else f"{rows} by {columns}"
 
 

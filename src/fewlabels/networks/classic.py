@@ -13,14 +13,14 @@ class ClassicEncoder(Encoder):
     """Maps, pooled and flattened, through layers; parts are named as torchvision names them.
 
     Attributes:
-        head_key: what torchvision calls the layer that stands in our head.
+        head_keys: what torchvision calls the layer that stands in our head.
         standardise: of the pixels.
         features: convolutions.
         avgpool: to maps of a fixed size.
         classifier: layers before the head.
     """
 
-    head_key = "classifier.6"
+    head_keys = ("classifier.6",)
 
     standardise: Standardise
     features: nn.Sequential

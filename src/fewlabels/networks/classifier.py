@@ -13,6 +13,8 @@ FULLY_CONNECTED_PARTS = (
     nn.Linear,
     nn.BatchNorm1d,
     nn.LayerNorm,
+    nn.GroupNorm,
+    nn.PReLU,
     nn.Dropout,
     nn.Identity,
     nn.ReLU,

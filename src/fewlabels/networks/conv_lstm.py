@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.blocks.initialisation import empty_convolution, initialise
+from fewlabels.blocks.initialisation import Initialisation, empty_convolution, initialise
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
@@ -25,8 +25,9 @@ class ConvLSTMConfig(ConvolutionalConfig):
     # Strips that the image is cut into, from top to bottom; the last one may be filled up.
     strips: PositiveInt = 4
     # Maps of each layer.
-    widths: tuple[PositiveInt, ...] = (32, 64)
+    widths: tuple[PositiveInt, ...] = Field(default=(32, 64), min_length=1)
     kernel_size: Literal[1, 3, 5, 7] = 3
+    initialisation: Initialisation = "xavier"
 
     def build(self, image_shape: ImageShape, generator: torch.Generator) -> ConvLSTM:
         """A new encoder for images of `image_shape`, its weights drawn from `generator`."""
@@ -44,17 +45,17 @@ class Cell(nn.Module):
         )
 
     def forward(self, strips: Tensor) -> Tensor:
-        """Strips (T, B, C, H, W) to states (T, B, D, H, W)."""
-        _, count, _, height, width = strips.shape
+        """Strips (B, T, C, H, W) to states (B, T, D, H, W)."""
+        count, _, _, height, width = strips.shape
         state = strips.new_zeros(count, self.width, height, width)
         memory = torch.zeros_like(state)
         states = []
-        for strip in strips:
+        for strip in strips.unbind(1):
             enter, forget, leave, new = self.gates(torch.cat([strip, state], dim=1)).chunk(4, dim=1)
             memory = forget.sigmoid() * memory + enter.sigmoid() * new.tanh()
             state = leave.sigmoid() * memory.tanh()
             states.append(state)
-        return torch.stack(states)
+        return torch.stack(states, dim=1)
 
 
 class ConvLSTM(Encoder):
@@ -77,7 +78,7 @@ class ConvLSTM(Encoder):
             Cell(inputs, width, config.kernel_size)
             for inputs, width in zip(sizes, config.widths, strict=False)
         )
-        initialise(self, "xavier", generator)
+        initialise(self, config.initialisation, generator)
         for layer in self.layers:
             assert isinstance(layer, Cell)
             assert layer.gates.bias is not None
@@ -89,10 +90,10 @@ class ConvLSTM(Encoder):
         pixels = self.standardise(images)
         missing = -pixels.shape[2] % self.rows
         strips = torch.unflatten(F.pad(pixels, (0, 0, 0, missing)), 2, (-1, self.rows))
-        states = strips.permute(2, 0, 1, 3, 4)  # (T, B, C, rows, W)
+        states = strips.transpose(1, 2)  # (B, T, C, rows, W)
         for layer in self.layers:
             states = layer(states)
-        last: Tensor = states[-1]
+        last: Tensor = states[:, -1]
         return last
 
     def forward(self, images: Tensor) -> Tensor:

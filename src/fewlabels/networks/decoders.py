@@ -21,22 +21,18 @@ from fewlabels.blocks.upsampling import UpsamplingName, upsampling
 from fewlabels.config import RULES
 from fewlabels.contracts import ImageShape
 from fewlabels.networks.mlp import MLPConfig, MLPDecoder
+from fewlabels.networks.settings import NetworkConfig
 
 _SMALLEST_SIDE = 4
 _NARROWEST, _WIDEST = 32, 256
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class ConvolutionalConfig:
-    """What the settings of all convolutional networks have."""
-
-    convolutional: ClassVar[bool] = True
+class DecodedConfig(NetworkConfig):
+    """What the settings of networks have whose features are drawn by a decoder of any kind."""
 
     # How the decoder of an autoencoder doubles its maps; "mlp" is fully connected.
     decoder: UpsamplingName | Literal["mlp"] = "nearest"
-    initialisation: Initialisation = "kaiming"
-    # "none", or a file of weights that the encoder starts from.
-    weights: str = "none"
 
     def build_decoder(
         self, image_shape: ImageShape, num_features: int, output: str, generator: torch.Generator
@@ -46,6 +42,15 @@ class ConvolutionalConfig:
             mirror = MLPConfig(widths=(512, num_features))
             return MLPDecoder(mirror, image_shape, num_features, output, generator)
         return ConvolutionalDecoder(self.decoder, image_shape, num_features, output, generator)
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class ConvolutionalConfig(DecodedConfig):
+    """What the settings of convolutional networks have."""
+
+    convolutional: ClassVar[bool] = True
+
+    initialisation: Initialisation = "kaiming"
 
 
 class ConvolutionalDecoder(nn.Module):

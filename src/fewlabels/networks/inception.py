@@ -9,8 +9,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fewlabels.blocks.initialisation import empty_convolution, initialise
-from fewlabels.blocks.norms import BatchNorm2d
+from fewlabels.blocks.convolutions import ConvolutionUnit
+from fewlabels.blocks.initialisation import initialise
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
@@ -62,16 +62,6 @@ class InceptionConfig(ConvolutionalConfig):
         return Inception(self, image_shape, generator)
 
 
-def _unit(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        empty_convolution(
-            inputs, outputs, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
-        ),
-        BatchNorm2d(outputs, eps=0.001),
-        nn.ReLU(),
-    )
-
-
 def _halving() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, 2, padding=1)
 
@@ -88,19 +78,22 @@ class Parallel(nn.Module):
         return torch.cat([branch(maps) for branch in self.branches], dim=1)
 
 
-def module(inputs: int, widths: Widths, config: InceptionConfig) -> tuple[Parallel, int]:
+def inception_module(inputs: int, widths: Widths, config: InceptionConfig) -> tuple[Parallel, int]:
     """An inception module, and how many maps it gives."""
     one, reduce, three, reduce_more, large, after_pool = widths
     kernel = config.largest_kernel
     pool = nn.MaxPool2d(3, 1, padding=1)
     if not config.reduction:
-        branches = [_unit(inputs, one, 1), _unit(inputs, three, 3), _unit(inputs, large, kernel)]
-        return Parallel(*branches, pool), one + three + large + inputs
+        plain = zip((one, three, large), (1, 3, kernel), strict=True)
+        units = [ConvolutionUnit(inputs, width, side) for width, side in plain]
+        return Parallel(*units, pool), one + three + large + inputs
     branches = [
-        _unit(inputs, one, 1),
-        nn.Sequential(_unit(inputs, reduce, 1), _unit(reduce, three, 3)),
-        nn.Sequential(_unit(inputs, reduce_more, 1), _unit(reduce_more, large, kernel)),
-        nn.Sequential(pool, _unit(inputs, after_pool, 1)),
+        nn.Sequential(ConvolutionUnit(inputs, one, 1)),
+        nn.Sequential(ConvolutionUnit(inputs, reduce, 1), ConvolutionUnit(reduce, three, 3)),
+        nn.Sequential(
+            ConvolutionUnit(inputs, reduce_more, 1), ConvolutionUnit(reduce_more, large, kernel)
+        ),
+        nn.Sequential(pool, ConvolutionUnit(inputs, after_pool, 1)),
     ]
     return Parallel(*branches), one + three + large + after_pool
 
@@ -123,23 +116,23 @@ class Inception(Encoder):
         self.standardise = Standardise(image_shape)
         if small:
             width = 32
-            self.stem = nn.Sequential(_unit(image_shape[0], width, 3))
+            self.stem = nn.Sequential(ConvolutionUnit(image_shape[0], width, 3))
         else:
             width = 192
             self.stem = nn.Sequential(
-                _unit(image_shape[0], 64, 7, 2),
+                ConvolutionUnit(image_shape[0], 64, 7, stride=2, floor=True),
                 _halving(),
-                _unit(64, 64, 1),
-                _unit(64, width, 3),
+                ConvolutionUnit(64, 64, 1),
+                ConvolutionUnit(64, width, 3),
                 _halving(),
             )
-        self.mixing = nn.ModuleList()
+        self.levels = nn.ModuleList()
         for level, stage in enumerate(_SMALL_STAGES if small else STAGES):
             layers = nn.Sequential(_halving()) if level else nn.Sequential()
             for widths in stage:
-                made, width = module(width, widths, config)
+                made, width = inception_module(width, widths, config)
                 layers.append(made)
-            self.mixing.append(layers)
+            self.levels.append(layers)
         self.dropout = nn.Dropout(config.dropout)
         self.num_features = width
         initialise(self, config.initialisation, generator)
@@ -148,7 +141,7 @@ class Inception(Encoder):
         """Images (B, C, H, W) in [0, 1] to maps (B, D, H', W')."""
         pixels = self.standardise(images).contiguous(memory_format=torch.channels_last)
         maps: Tensor = self.stem(pixels)
-        for stage in self.mixing:
+        for stage in self.levels:
             maps = stage(maps)
         return maps
 
@@ -159,4 +152,4 @@ class Inception(Encoder):
 
     def stages(self) -> list[list[nn.Module]]:
         """The stem, then the three stages."""
-        return [[self.stem], *[[stage] for stage in self.mixing]]
+        return [[self.stem], *[[stage] for stage in self.levels]]

@@ -21,6 +21,7 @@ from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.networks.mlp import MLPConfig, MLPDecoder
+from fewlabels.networks.settings import NetworkConfig
 from fewlabels.networks.sides import require_side
 
 _SMALLEST_SIDE = 4
@@ -28,7 +29,7 @@ _NUM_FEATURES = 84
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class LeNetConfig:
+class LeNetConfig(NetworkConfig):
     """Settings of LeNet-5."""
 
     convolutional: ClassVar[bool] = True

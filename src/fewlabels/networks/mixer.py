@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -13,15 +13,13 @@ from fewlabels.blocks.initialisation import empty_linear, initialise
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
-from fewlabels.networks.decoders import ConvolutionalConfig
+from fewlabels.networks.decoders import DecodedConfig
 from fewlabels.networks.patches import Patches
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class MixerConfig(ConvolutionalConfig):
+class MixerConfig(DecodedConfig):
     """Settings of the mixer; patches of 16, width 512, depth 8, 256 and 2,048 units are S/16."""
-
-    convolutional: ClassVar[bool] = False
 
     name: Literal["mixer"] = "mixer"
     # Side of a patch in pixels.

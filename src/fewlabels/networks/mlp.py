@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -17,13 +17,12 @@ from fewlabels.blocks.norms import NormName, norm, without_bias
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
+from fewlabels.networks.settings import NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class MLPConfig:
+class MLPConfig(NetworkConfig):
     """Settings of the multilayer perceptron."""
-
-    convolutional: ClassVar[bool] = False
 
     name: Literal["mlp"] = "mlp"
     # What is subtracted from the pixels before they are divided by the channel's deviation: the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import field_validator
@@ -17,18 +17,21 @@ from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.errors import ConfigError, DownloadError, UnknownNameError
 from fewlabels.lookup import unknown_name_sentence
-from fewlabels.networks.decoders import ConvolutionalConfig
+from fewlabels.networks.classifier import num_parameters
+from fewlabels.networks.decoders import DecodedConfig
 
 LIBRARIES = ("timm", "torchvision")
 _INSTALL = "Install it with: pip install 'fewlabels[pretrained]'"
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class PretrainedConfig(ConvolutionalConfig):
+class PretrainedConfig(DecodedConfig):
     """Settings of a network of another library; ``network.name = timm:resnet18`` is short for it.
 
     Without its head, and with the weights that it comes with.
     """
+
+    convolutional: ClassVar[bool] = True
 
     name: Literal["pretrained"] = "pretrained"
     # LIBRARY:NAME, as the library calls it.
@@ -59,17 +62,19 @@ class Source:
 
     Attributes:
         module: without its head: images (B, 3, H, W) to features (B, D).
-        head_key: name of the head's parameters in the library's weights.
+        head_keys: what the layers are called that only the library's own classes need.
         mean: of the pixels in [0, 1] that the weights were trained on, by channel.
         deviation: the same.
         side: of the images that the weights were trained on, in pixels.
+        interpolation: "bilinear" or "bicubic", what they were resized by.
     """
 
     module: nn.Module
-    head_key: str
+    head_keys: tuple[str, ...]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     side: int
+    interpolation: str
 
 
 class Pretrained(Encoder):
@@ -81,7 +86,8 @@ class Pretrained(Encoder):
         super().__init__()
         self.image_shape = image_shape
         source = _source(config.model, generator)
-        self.head_key = source.head_key
+        self.head_keys = source.head_keys
+        self.interpolation = source.interpolation
         self.size = (source.side,) * 2 if config.image_size == "weights" else image_shape[1:]
         channels = len(source.mean)
         if image_shape[0] not in (1, channels):
@@ -121,8 +127,8 @@ class Pretrained(Encoder):
         """As the weights were trained: size, channels, mean and deviation."""
         if images.shape[2:] != self.size:
             images = F.interpolate(
-                images, size=self.size, mode="bilinear", align_corners=False, antialias=True
-            )
+                images, size=self.size, mode=self.interpolation, align_corners=False, antialias=True
+            ).clamp(0, 1)  # cubic curves overshoot
         pixels: Tensor = self.standardise(images.expand(-1, self.channels, -1, -1))
         return pixels.contiguous(memory_format=torch.channels_last)
 
@@ -141,14 +147,9 @@ class Pretrained(Encoder):
     def stages(self) -> list[list[nn.Module]]:
         """The network's children in their order; containers of blocks count block by block.
 
-        What the network holds beside its children (a class token, positions) is in the first one.
+        What a part holds beside its children (a class token, positions) comes before them.
         """
-        parts = [part for part in _unfolded(self.module) if list(part.parameters())]
-        own = list(self.module.parameters(recurse=False))
-        stages: list[list[nn.Module]] = [[part] for part in parts]
-        if own:
-            stages[0].append(_Parameters(own))
-        return stages
+        return [[part] for part in _unfolded(self.module, num_parameters(self.module))]
 
 
 class _AsTrained(Standardise):
@@ -166,13 +167,17 @@ class _Parameters(nn.Module):
         self.held = nn.ParameterList(parameters)
 
 
-def _unfolded(module: nn.Module) -> list[nn.Module]:
-    parts: list[nn.Module] = []
+def _unfolded(module: nn.Module, total: int) -> list[nn.Module]:
+    """What a module is made of; a child with most of all the parameters is unfolded in turn."""
+    own = list(module.parameters(recurse=False))
+    parts: list[nn.Module] = [_Parameters(own)] if own else []
     for child in module.children():
+        size = num_parameters(child)
         is_container = isinstance(child, nn.Sequential | nn.ModuleList)
-        own = list(child.parameters(recurse=False))
-        grandchildren = [part for part in child.children() if list(part.parameters())]
-        parts += grandchildren if is_container and grandchildren and not own else [child]
+        if size and list(child.children()) and (is_container or size > total / 2):
+            parts += _unfolded(child, total)
+        elif size:
+            parts.append(child)
     return parts
 
 
@@ -188,17 +193,25 @@ def _source(model: str, generator: torch.Generator) -> Source:
 
 def _from_timm(name: str) -> Source:
     timm = _library("timm")
-    if name.split(".")[0] not in timm.list_models():
+    architecture, _, tag = name.partition(".")
+    if architecture not in timm.list_models():
         raise UnknownNameError(_unknown(name, timm.list_models(), "network of timm"))
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise UnknownNameError(
+            unknown_name_sentence(tag, tags, f"tag of weights of {architecture}")
+        )
     whole = timm.create_model(name, pretrained=False)
     facts = whole.pretrained_cfg
+    heads = facts["classifier"]
     whole.reset_classifier(0)
     return Source(
         module=whole,
-        head_key=str(facts["classifier"]),
+        head_keys=(heads,) if isinstance(heads, str) else tuple(heads),
         mean=tuple(facts["mean"]),
         deviation=tuple(facts["std"]),
         side=int(facts["input_size"][-1]),
+        interpolation=_interpolation(str(facts["interpolation"])),
     )
 
 
@@ -207,17 +220,37 @@ def _from_torchvision(name: str) -> Source:
     known = models.list_models(module=models)
     if name not in known:
         raise UnknownNameError(_unknown(name, known, "network of torchvision"))
-    module = models.get_model(name, weights=None)
-    key = [part for part, layer in module.named_modules() if isinstance(layer, nn.Linear)][-1]
-    module.set_submodule(key, nn.Identity())
-    shown = models.get_model_weights(name).DEFAULT.transforms()
+    module = models.get_model(name, weights=None, **_WITH_SIDE_HEADS.get(name, {}))
+    facts = models.get_model_weights(name).DEFAULT
+    num_classes = len(facts.meta["categories"])
+    heads = [
+        part
+        for part, layer in module.named_modules()
+        if num_classes in (getattr(layer, "out_features", 0), getattr(layer, "out_channels", 0))
+    ]
+    module.set_submodule(heads[-1], nn.Identity())
+    shown = facts.transforms()
     return Source(
         module=module,
-        head_key=key,
+        head_keys=(heads[-1], *_SIDE_HEADS),
         mean=tuple(shown.mean),
         deviation=tuple(shown.std),
         side=int(shown.crop_size[0]),
+        interpolation=_interpolation(shown.interpolation.value),
     )
+
+
+# They have further heads for training, and were trained on pixels in another range.
+_WITH_SIDE_HEADS = {
+    name: {"aux_logits": False, "transform_input": True, "init_weights": False}
+    for name in ("googlenet", "inception_v3")
+}
+_SIDE_HEADS = ("aux1", "aux2", "AuxLogits")
+
+
+def _interpolation(name: str) -> str:
+    """What torch has; the libraries know others, such as "random"."""
+    return name if name in ("bilinear", "bicubic") else "bilinear"
 
 
 def _unknown(name: str, known: Sequence[str], what: str) -> str:

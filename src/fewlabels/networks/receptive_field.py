@@ -83,13 +83,17 @@ _VIEWS = (
     "slice",
     "select",
     "split",
+    "unbind",
     "alias",
     "clone",
     "_to_copy",
     "detach",
     "contiguous",
 )
+_VALUE_BY_VALUE = ("add", "sub", "mul", "div", "relu", "gelu", "silu", "sigmoid", "tanh", "elu")
 _TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4}
+_MAPS = 4
+"""Axes from which on the last two are rows and columns."""
 
 
 def after(
@@ -107,16 +111,29 @@ def after(
     """
     first, (rows, columns) = inputs[0]
     if name in _VIEWS:
-        return (rows, columns)
+        return _viewed((rows, columns), first, output)
     if name in _RULES:
         rule = _RULES[name]
         return (rule(rows, 0, arguments), rule(columns, 1, arguments))
     if "upsample" in name:
         return _resized(name, (rows, columns), first, output)
-    if output.ndim != 4 or all(one.shape[2:] != output.shape[2:] for one, _ in inputs):
+    if len(inputs) == 1 and name in _VALUE_BY_VALUE:
+        return (rows, columns)
+    if output.ndim < _MAPS or all(one.shape[-2:] != output.shape[-2:] for one, _ in inputs):
         return (WHOLE, WHOLE)
     for _, other in inputs[1:]:
         rows, columns = rows.joined(other[0]), columns.joined(other[1])
+    return (rows, columns)
+
+
+def _viewed(field: Field, before: Tensor, output: Tensor) -> Field:
+    """Maps whose sides are cut into a sequence lose the side that was cut; tokens keep both."""
+    if output.ndim < _MAPS or before.ndim < _MAPS:
+        return field
+    rows, columns = (
+        axis if new == old else WHOLE
+        for axis, new, old in zip(field, output.shape[-2:], before.shape[-2:], strict=True)
+    )
     return (rows, columns)
 
 
@@ -151,7 +168,12 @@ def _padding(field: Axis, axis: int, arguments: Sequence[Any]) -> Axis:
 def _resized(name: str, field: Field, maps: Tensor, output: Tensor) -> Field:
     taps = next(taps for kind, taps in _TAPS.items() if kind in name)
     height, width = (new / old for new, old in zip(output.shape[2:], maps.shape[2:], strict=True))
-    return (field[0].resized(height, taps), field[1].resized(width, taps))
+    rows, columns = (
+        # Smoothed, the curve is as much wider as the side gets shorter.
+        axis.resized(factor, math.ceil(taps / min(1, factor)) if "_aa" in name else taps)
+        for axis, factor in zip(field, (height, width), strict=True)
+    )
+    return (rows, columns)
 
 
 _RULES: dict[str, Callable[[Axis, int, Sequence[Any]], Axis]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -17,13 +17,12 @@ from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.networks.mlp import MLPConfig, MLPDecoder
+from fewlabels.networks.settings import NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class ResidualMLPConfig:
+class ResidualMLPConfig(NetworkConfig):
     """Settings of the residual multilayer perceptron."""
-
-    convolutional: ClassVar[bool] = False
 
     name: Literal["residual_mlp"] = "residual_mlp"
     centre: Literal["channel", "pixel", "none"] = "channel"

@@ -9,12 +9,14 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from fewlabels.blocks.convolutions import ConvolutionUnit
 from fewlabels.blocks.initialisation import empty_convolution, initialise
 from fewlabels.blocks.norms import BatchNorm2d
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.networks.decoders import ConvolutionalConfig
+from fewlabels.networks.settings import refuse_unused
 from fewlabels.networks.sides import is_small
 
 Depth = Literal[9, 18, 20, 32, 34, 44, 50, 56, 101, 110, 152]
@@ -37,8 +39,9 @@ class ResNetConfig(ConvolutionalConfig):
     """Settings of the residual network."""
 
     name: Literal["resnet"] = "resnet"
-    # 18 to 152 are the paper's for large images, 20 to 110 those for 32 × 32 pixels, 9 is the fast
-    # one; "auto" takes 20 for images up to 64 × 64 and 18 for others.
+    # 18 to 152 are the paper's for large images, 20 to 110 those for 32 × 32 pixels (but where the
+    # sides are halved, the shortcut is a convolution and not the paper's parameter-free one), 9 is
+    # the fast one; "auto" takes 20 for images up to 64 pixels and 18 for others.
     depth: Depth | Literal["auto"] = "auto"
     # Maps of the first stage, doubled from stage to stage; "auto" is 16 for the depths 20, 32, 44,
     # 56 and 110, and 64 for the others.
@@ -135,7 +138,7 @@ class ResNet(Encoder):
     Source: Deep Residual Learning for Image Recognition (He et al., 2016).
     """
 
-    head_key = "fc"
+    head_keys = ("fc",)
 
     def __init__(
         self,
@@ -148,6 +151,8 @@ class ResNet(Encoder):
         self.image_shape = image_shape
         self.standardise = Standardise(image_shape)
         in_three_stages = depth in _SMALL_BLOCKS
+        if in_three_stages:
+            refuse_unused(config, ("stem",), f"at depth {depth}")
         counts = (_SMALL_BLOCKS[depth],) * 3 if in_three_stages else LARGE[depth]
         block: type[Basic | Bottleneck] = Basic
         if not in_three_stages and depth >= _FEWEST_LAYERS_OF_BOTTLENECKS:
@@ -206,10 +211,11 @@ class FastResNet(Encoder):
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
+        refuse_unused(config, ("stem",), "at depth 9")
         width = 64 if config.width == "auto" else config.width
         self.num_features = 8 * width
         self.standardise = Standardise(image_shape)
-        self.prepare = _unit(image_shape[0], width)
+        self.prepare = ConvolutionUnit(image_shape[0], width)
         self.first = _stage(width, 2 * width, _Twice(2 * width, config.shortcuts))
         self.second = _stage(2 * width, 4 * width)
         self.third = _stage(4 * width, 8 * width, _Twice(8 * width, config.shortcuts))
@@ -230,13 +236,11 @@ class FastResNet(Encoder):
         return [[self.prepare], [self.first], [self.second], [self.third]]
 
 
-def _unit(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(convolution(inputs, outputs, 3), BatchNorm2d(outputs), nn.ReLU())
-
-
 def _stage(inputs: int, outputs: int, *further: nn.Module) -> nn.Sequential:
     # Halved by rounding up, so that a single pixel stays one.
-    return nn.Sequential(_unit(inputs, outputs), nn.MaxPool2d(2, ceil_mode=True), *further)
+    return nn.Sequential(
+        ConvolutionUnit(inputs, outputs), nn.MaxPool2d(2, ceil_mode=True), *further
+    )
 
 
 class _Twice(nn.Module):
@@ -245,7 +249,7 @@ class _Twice(nn.Module):
     def __init__(self, width: int, shortcut: bool) -> None:
         super().__init__()
         self.shortcut = shortcut
-        self.units = nn.Sequential(_unit(width, width), _unit(width, width))
+        self.units = nn.Sequential(ConvolutionUnit(width, width), ConvolutionUnit(width, width))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, C, H, W) to the same shape."""

@@ -10,10 +10,11 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from fewlabels.blocks.initialisation import Initialisation, draw_weight
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
-from fewlabels.networks.decoders import ConvolutionalConfig
+from fewlabels.networks.decoders import DecodedConfig
 
 CELLS: dict[str, tuple[Callable[..., nn.RNNBase], int]] = {
     "rnn": (nn.RNN, 1),
@@ -24,7 +25,7 @@ CELLS: dict[str, tuple[Callable[..., nn.RNNBase], int]] = {
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class RowRNNConfig(ConvolutionalConfig):
+class RowRNNConfig(DecodedConfig):
     """Settings of the network that reads rows."""
 
     name: Literal["row_rnn"] = "row_rnn"
@@ -35,6 +36,8 @@ class RowRNNConfig(ConvolutionalConfig):
     layers: PositiveInt = 2
     # Between the layers.
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    # Of the weights on rows; those on states are orthogonal in any case.
+    initialisation: Initialisation = "xavier"
 
     def build(self, image_shape: ImageShape, generator: torch.Generator) -> RowRNN:
         """A new encoder for images of `image_shape`, its weights drawn from `generator`."""
@@ -52,11 +55,8 @@ class RowRNN(Encoder):
         self.image_shape = image_shape
         self.num_features = config.width
         self.standardise = Standardise(image_shape)
-        cell, gates = CELLS[config.cell]
         sizes = [channels * width] + [config.width] * (config.layers - 1)
-        self.layers = nn.ModuleList(
-            _recurrent(cell, gates, inputs, config.width, generator) for inputs in sizes
-        )
+        self.layers = nn.ModuleList(_recurrent(config, inputs, generator) for inputs in sizes)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -76,19 +76,18 @@ class RowRNN(Encoder):
         return [[layer] for layer in self.layers]
 
 
-def _recurrent(
-    cell: Callable[..., nn.RNNBase], gates: int, inputs: int, width: int, generator: torch.Generator
-) -> nn.RNNBase:
+def _recurrent(config: RowRNNConfig, inputs: int, generator: torch.Generator) -> nn.RNNBase:
     """A layer with weights from `generator`.
 
     Weights on states are orthogonal, so that what is remembered neither grows nor shrinks (Saxe et
     al., 2014); an LSTM starts with forgetting little (Jozefowicz et al., 2015).
     """
+    (cell, gates), width = CELLS[config.cell], config.width
     with torch.device("meta"):  # torch's own draws would come from the caller's generator
         empty: Any = cell(inputs, width, batch_first=True)
     layer = empty.to_empty(device="cpu")
     for gate in layer.weight_ih_l0.chunk(gates):
-        nn.init.xavier_uniform_(gate.data, generator=generator)
+        draw_weight(gate.data, config.initialisation, generator)
     for gate in layer.weight_hh_l0.chunk(gates):
         nn.init.orthogonal_(gate.data, generator=generator)
     nn.init.zeros_(layer.bias_ih_l0)

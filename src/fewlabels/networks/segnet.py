@@ -84,7 +84,7 @@ class SegNet(Encoder):
         )
         initialise(self, config.initialisation, generator)
 
-    def pooled(self, images: Tensor) -> tuple[Tensor, list[tuple[Tensor, tuple[int, int]]]]:
+    def levels(self, images: Tensor) -> tuple[Tensor, list[tuple[Tensor, tuple[int, int]]]]:
         """The lowest maps, and for each pooling its places and the sides before it."""
         maps = self.standardise(images).contiguous(memory_format=torch.channels_last)
         found = []
@@ -97,7 +97,7 @@ class SegNet(Encoder):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to the lowest maps (B, D, H', W')."""
-        return self.pooled(images)[0]
+        return self.levels(images)[0]
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to features (B, D)."""
@@ -123,9 +123,9 @@ class SegNetUp(nn.Module):
         self.outputs = empty_convolution(widths[0], num_outputs, 1)
         initialise(self, config.initialisation, generator)
 
-    def forward(self, pooled: tuple[Tensor, list[tuple[Tensor, tuple[int, int]]]]) -> Tensor:
-        """What `SegNet.pooled` gives, to (B, K, H, W)."""
-        maps, poolings = pooled
+    def forward(self, levels: tuple[Tensor, list[tuple[Tensor, tuple[int, int]]]]) -> Tensor:
+        """What `SegNet.levels` gives, to (B, K, H, W)."""
+        maps, poolings = levels
         for layers, (places, sides) in zip(self.up, reversed(poolings), strict=True):
             maps = layers(self.unpool(maps, places, sides))
         found: Tensor = self.outputs(maps)

@@ -10,8 +10,8 @@ LARGEST_SMALL_SIDE = 64
 
 
 def is_small(image_shape: ImageShape) -> bool:
-    """Whether both sides are those of small images."""
-    return max(image_shape[1:]) <= LARGEST_SMALL_SIDE
+    """Whether the shorter side, which leaves room for strides or not, is that of small images."""
+    return min(image_shape[1:]) <= LARGEST_SMALL_SIDE
 
 
 def takes_small(variant: str, image_shape: ImageShape) -> bool:
@@ -29,7 +29,8 @@ def require_side(image_shape: ImageShape, least: int, network: str) -> None:
     if min(height, width) < least:
         raise ConfigError(
             f"The network {network} needs images of at least {least} × {least} pixels. "
-            f"Got {height} × {width}. Use --image-size {least} or network.name = mlp."
+            f"Got {height} × {width}. Enlarge them (fit has --image-size {least}), or choose "
+            "another network or variant; mlp takes any size."
         )
 
 

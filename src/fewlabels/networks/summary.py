@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +16,13 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakIdKeyDictionary
 
 from fewlabels.contracts import Encoder
-from fewlabels.networks.receptive_field import Axis, Field, after
+from fewlabels.networks.receptive_field import WHOLE, Axis, Field, after
 
 _BYTES = 4  # of a value in float32
+
+_FUSED_LSTM = "mkldnn_rnn_layer"
+_VALUES_OF_AN_LSTM = 6
+"""Kept for each unit and step, though only one is given out: the state, the memory, four gates."""
 
 
 @dataclass(kw_only=True)
@@ -66,26 +70,70 @@ def summarise(encoder: Encoder, head: nn.Module | None = None) -> list[StageSumm
     if head is not None:
         groups = [*groups, [head]]
     names = stage_names(encoder) + ["head"] * (head is not None)
+    image = torch.zeros(1, *encoder.image_shape)
+
+    def run() -> None:
+        features = encoder(image)
+        if head is not None:
+            head(features)
+
+    with _evaluating(encoder):
+        return _booked(names, groups, run, {image: (Axis(), Axis())})
+
+
+def summarise_decoder(decoder: nn.Module, given: Any) -> list[StageSummary]:
+    """Every part of a decoder, for one image.
+
+    Args:
+        decoder: left in the mode that it was in.
+        given: what it decodes, for one image: features, or whatever its encoder's levels are.
+    """
+    parts: list[tuple[str, nn.Module]] = []
+    for name, child in decoder.named_children():
+        if isinstance(child, nn.ModuleList | nn.Sequential):
+            parts += [(f"{name}.{key}", part) for key, part in child.named_children()]
+        else:
+            parts.append((name, child))
+    parts = [(name, part) for name, part in parts if list(part.parameters())]
+    # Each value of it depends on all that was looked at.
+    known = {leaf: (WHOLE, WHOLE) for leaf in tree_leaves(given) if isinstance(leaf, Tensor)}
+    with _evaluating(decoder):
+        names = [f"decoder: {name}" for name, _ in parts]
+        return _booked(names, [[part] for _, part in parts], lambda: decoder(given), known)
+
+
+def _booked(
+    names: Sequence[str],
+    groups: Sequence[Sequence[nn.Module]],
+    run: Callable[[], Any],
+    fields: Mapping[Tensor, Field],
+) -> list[StageSummary]:
+    """Run something, and book what its groups of modules do.
+
+    Args:
+        names: of the groups.
+        groups: of modules, in the order of the way through.
+        run: the forward pass.
+        fields: of the tensors that it starts from.
+    """
     stages = [StageSummary(name=name) for name in names]
     for stage, group in zip(stages, groups, strict=True):
         parameters = {p for module in group for p in module.parameters()}
         stage.num_parameters = sum(p.numel() for p in parameters)
-    image = torch.zeros(1, *encoder.image_shape)
-    recorder = _Recorder(stages, image)
-    with _evaluating(encoder), torch.no_grad(), ExitStack() as hooks:
+    recorder = _Recorder(stages, fields)
+    with torch.no_grad(), ExitStack() as hooks:
         for number, group in enumerate(groups):
             for module in group:
                 recorder.follow(hooks, module, number)
         hooks.enter_context(recorder)
-        features = encoder(image)
-        if head is not None:
-            head(features)
+        run()
     return stages
 
 
 def stage_names(encoder: Encoder) -> list[str]:
     """What the modules of each stage are called inside the encoder, from input to output."""
-    names = {module: name for name, module in encoder.named_modules()}
+    wrapped = "module."  # of another library's network inside ours
+    names = {module: name.removeprefix(wrapped) for name, module in encoder.named_modules()}
     return [
         _name([names[part] for part in stage if part in names and list(part.parameters())])
         for stage in encoder.stages()
@@ -113,12 +161,13 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation of a forward pass, and books it on the stage that is being run."""
 
-    def __init__(self, stages: list[StageSummary], image: Tensor) -> None:
+    def __init__(self, stages: list[StageSummary], fields: Mapping[Tensor, Field]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.stages = stages
         self.current = 0
         self.fields: Any = WeakIdKeyDictionary()
-        self.fields[image] = (Axis(), Axis())
+        for tensor, found in fields.items():
+            self.fields[tensor] = found
 
     def follow(self, hooks: ExitStack, module: nn.Module, number: int) -> None:
         """Note when `module` of stage `number` starts, and what comes out of it."""
@@ -153,7 +202,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         stage.multiply_adds += _multiply_adds(func, args, kwargs or {}, outputs)
         known = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         if made[0].untyped_storage().data_ptr() not in known:
-            stage.activation_bytes += made[0].numel() * _BYTES
+            values = made[0].numel()
+            if name == _FUSED_LSTM:
+                values *= _VALUES_OF_AN_LSTM
+            stage.activation_bytes += values * _BYTES
         return outputs
 
 
@@ -164,7 +216,7 @@ def _multiply_adds(func: Any, args: Any, kwargs: dict[str, Any], outputs: Any) -
         query, key, value = args[:3]
         shapes = (query.shape, key.shape, value.shape)
         return int(sdpa_flop_count(*shapes)) // 2  # type: ignore[no-untyped-call]
-    if packet.__name__ == "mkldnn_rnn_layer":  # a whole layer in one kernel, rows first
+    if packet.__name__ == _FUSED_LSTM:  # a whole layer in one kernel, rows first
         steps, weights = args[0].shape[0] * args[0].shape[1], args[1:3]
         return int(steps * sum(weight.numel() for weight in weights))
     if packet in flop_registry:

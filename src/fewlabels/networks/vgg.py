@@ -17,6 +17,7 @@ from fewlabels.config import RULES
 from fewlabels.contracts import ImageShape
 from fewlabels.networks.classic import ClassicEncoder
 from fewlabels.networks.decoders import ConvolutionalConfig
+from fewlabels.networks.settings import refuse_unused
 from fewlabels.networks.sides import halvings, require_side, takes_small
 
 CONVOLUTIONS: dict[int, tuple[int, ...]] = {
@@ -68,6 +69,8 @@ class VGG(ClassicEncoder):
         super().__init__()
         small = takes_small(config.variant, image_shape)
         require_side(image_shape, 1 if small else _CLASSIC_SIDE, "vgg")
+        if not small:
+            refuse_unused(config, ("width",), "in the classic variant of vgg")
         self.image_shape = image_shape
         self.standardise = Standardise(image_shape)
         normed = small if config.batch_norm == "auto" else config.batch_norm

@@ -19,12 +19,12 @@ from fewlabels.blocks.initialisation import empty_linear, initialise
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
-from fewlabels.networks.decoders import ConvolutionalConfig
+from fewlabels.networks.decoders import DecodedConfig
 from fewlabels.networks.patches import Patches
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class VisionTransformerConfig(ConvolutionalConfig):
+class VisionTransformerConfig(DecodedConfig):
     """Settings of the vision transformer.
 
     Patches of 16, width 768, 12 layers with 12 heads, hidden 4 and pool "token" are ViT-B/16.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +16,7 @@ from fewlabels.errors import ConfigError
 from fewlabels.networks.pretrained import Pretrained, hub_weights
 
 _SHOWN = 5
+_WRAPPER = "module."
 
 
 def load_initial(encoder: Encoder, network: Any) -> None:
@@ -27,9 +26,14 @@ def load_initial(encoder: Encoder, network: Any) -> None:
         ConfigError: the file is none, or holds weights of another architecture.
         DownloadError: the library's own cannot be had.
     """
-    weights = getattr(network, "weights", "none")
+    weights = network.weights
     if weights == "none":
         return
+    if weights == "hub" and not isinstance(encoder, Pretrained):
+        raise ConfigError(
+            f"Weights from a hub belong to networks of other libraries; {network.name} is none. "
+            "Write for example network.name = torchvision:resnet18, or name a file of weights."
+        )
     state = hub_weights(network.model) if weights == "hub" else read_weights(Path(weights))
     load_state(encoder, state, weights)
 
@@ -48,18 +52,27 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():  # torch wonders about files that are none of its own
             warnings.simplefilter("ignore", UserWarning)
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError):
+    except Exception:  # a damaged file ends in almost any of them
         raise ConfigError(
             f"{path} is no file of weights that can be read without running code in it. Allowed: "
             "safetensors, or a state dict saved by torch.save(model.state_dict(), …)."
         ) from None
     state = found.get("state_dict", found.get("model", found)) if isinstance(found, dict) else None
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise ConfigError(
             f"{path} holds no state dict, from names to tensors. Save one by "
             "torch.save(model.state_dict(), …)."
         )
-    return dict(state)
+    return _without_wrapper(dict(state))
+
+
+def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names as they were before a network was spread over several devices."""
+    if state and all(name.startswith(_WRAPPER) for name in state):
+        return {name.removeprefix(_WRAPPER): value for name, value in state.items()}
+    return state
 
 
 def load_state(encoder: Encoder, state: Mapping[str, Tensor], where: str) -> None:
@@ -73,15 +86,22 @@ def load_state(encoder: Encoder, state: Mapping[str, Tensor], where: str) -> Non
     Raises:
         ConfigError: they belong to another architecture.
     """
-    head = f"{getattr(encoder, 'head_key', '')}."
+    heads = tuple(f"{key}." for key in getattr(encoder, "head_keys", ()))
     prefix = "module." if isinstance(encoder, Pretrained) else ""
     ours = encoder.state_dict()
     given = {}
     for name, value in state.items():
-        if head != "." and name.startswith(head):
+        if heads and name.startswith(heads):
             continue
         given[name if name in ours else prefix + name] = value
-    missing = [n for n in ours if n not in given and not n.startswith("standardise.")]
+    missing = [
+        name
+        for name in ours
+        # Old files do not count batches, and torch takes them nevertheless.
+        if name not in given
+        and not name.startswith("standardise.")
+        and not name.endswith(".num_batches_tracked")
+    ]
     unexpected = [name for name in given if name not in ours]
     shapes = [
         f"{name} is {tuple(value.shape)} instead of {tuple(ours[name].shape)}"

@@ -21,11 +21,13 @@ from fewlabels.networks.decoders import ConvolutionalConfig
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
 class WideResNetConfig(ConvolutionalConfig):
-    """Settings of the wide residual network; widths 32, 64, 128 with 4 blocks are WRN-28-2."""
+    """Settings of the wide residual network; stem 16 with 4 blocks is WRN-28-2."""
 
     name: Literal["wide_resnet"] = "wide_resnet"
     # Maps of the stages; each stage but the first halves the sides.
     widths: tuple[PositiveInt, ...] = Field(default=(32, 64, 128), min_length=1)
+    # Maps of the first convolution; "auto" is the first of the widths.
+    stem: PositiveInt | Literal["auto"] = "auto"
     # Of the first convolution; 2 halves the sides at once, which costs a quarter of the time.
     stem_stride: PositiveInt = 1
     # Residual blocks of two convolutions in each stage.
@@ -88,11 +90,11 @@ class WideResNet(Encoder):
         self.image_shape = image_shape
         self.num_features = config.widths[-1]
         self.standardise = Standardise(image_shape)
+        width = config.widths[0] if config.stem == "auto" else config.stem
         self.stem = empty_convolution(
-            image_shape[0], config.widths[0], 3, stride=config.stem_stride, padding=1, bias=False
+            image_shape[0], width, 3, stride=config.stem_stride, padding=1, bias=False
         )
         stages = []
-        width = config.widths[0]
         for number, wider in enumerate(config.widths):
             blocks = nn.Sequential()
             for _ in range(config.blocks):

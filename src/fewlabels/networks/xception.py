@@ -10,12 +10,14 @@ from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from fewlabels.blocks.convolutions import ConvolutionUnit
 from fewlabels.blocks.initialisation import empty_convolution, initialise
 from fewlabels.blocks.norms import BatchNorm2d
 from fewlabels.blocks.standardise import Standardise
 from fewlabels.config import RULES
 from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.networks.decoders import ConvolutionalConfig
+from fewlabels.networks.settings import refuse_unused
 from fewlabels.networks.sides import require_side, takes_small
 
 _CLASSIC_SIDE, _SMALLEST_SIDE = 33, 4
@@ -38,13 +40,9 @@ class XceptionConfig(ConvolutionalConfig):
         return Xception(self, image_shape, generator)
 
 
-def separable(inputs: int, outputs: int) -> nn.Sequential:
+def separable(inputs: int, outputs: int, activation: str = "linear") -> ConvolutionUnit:
     """Each map filtered by itself, then mixed; then a batch norm."""
-    return nn.Sequential(
-        empty_convolution(inputs, inputs, 3, padding=1, groups=inputs, bias=False),
-        empty_convolution(inputs, outputs, 1, bias=False),
-        BatchNorm2d(outputs),
-    )
+    return ConvolutionUnit(inputs, outputs, kind="depthwise_separable", activation_name=activation)
 
 
 class Block(nn.Module):
@@ -80,11 +78,6 @@ class Block(nn.Module):
         return joined
 
 
-def _unit(inputs: int, outputs: int, stride: int, padding: int) -> nn.Sequential:
-    convolution = empty_convolution(inputs, outputs, 3, stride=stride, padding=padding, bias=False)
-    return nn.Sequential(convolution, BatchNorm2d(outputs), nn.ReLU())
-
-
 class Xception(Encoder):
     """Entry, middle and exit flow, and the mean over all places.
 
@@ -97,21 +90,26 @@ class Xception(Encoder):
         super().__init__()
         small = takes_small(config.variant, image_shape)
         require_side(image_shape, _SMALLEST_SIDE if small else _CLASSIC_SIDE, "xception")
+        if not small:
+            refuse_unused(config, ("widths", "middle"), "in the classic variant of xception")
         self.image_shape = image_shape
         self.standardise = Standardise(image_shape)
         channels = image_shape[0]
         if small:
             first, second, wide = config.widths
-            self.stem = _unit(channels, first, 1, 1)
+            self.stem: nn.Module = ConvolutionUnit(channels, first)
             self.entry = nn.Sequential(
                 Block((first, first, second), 2, rectify_first=False),
                 Block((second, second, wide), 2),
             )
             self.middle = nn.Sequential(*[Block((wide,) * 4) for _ in range(config.middle)])
-            self.exit = nn.Sequential(separable(wide, 2 * wide), nn.ReLU())
+            self.exit = nn.Sequential(separable(wide, 2 * wide, "relu"))
             self.num_features = 2 * wide
         else:
-            self.stem = nn.Sequential(_unit(channels, 32, 2, 0), _unit(32, 64, 1, 0))
+            self.stem = nn.Sequential(
+                ConvolutionUnit(channels, 32, stride=2, padding="valid", floor=True),
+                ConvolutionUnit(32, 64, padding="valid"),
+            )
             self.entry = nn.Sequential(
                 Block((64, 128, 128), 2, rectify_first=False),
                 Block((128, 256, 256), 2),
@@ -120,10 +118,8 @@ class Xception(Encoder):
             self.middle = nn.Sequential(*[Block((728,) * 4) for _ in range(8)])
             self.exit = nn.Sequential(
                 Block((728, 728, 1024), 2),
-                separable(1024, 1536),
-                nn.ReLU(),
-                separable(1536, 2048),
-                nn.ReLU(),
+                separable(1024, 1536, "relu"),
+                separable(1536, 2048, "relu"),
             )
             self.num_features = 2048
         initialise(self, config.initialisation, generator)

@@ -45,5 +45,8 @@ def stage_chart(
         axes.set_yscale("log")
     axes.set_xlabel("epoch")
     axes.set_ylabel(quantity)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    if axes.lines:
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "0 throughout", transform=axes.transAxes, ha="center", color=INK)
     return to_svg(figure, f"{quantity} of {title} by stage: {', '.join(by_stage)}.")

@@ -1,4 +1,4 @@
-"""A network drawn as boxes: one a stage, as high as its maps and as wide as it has channels."""
+"""A network drawn as boxes, one a stage: the higher, the larger its maps; the wider, the more."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 _COLOURS = ("#4c78a8", "#72a3cf")
 _INK, _FAINT = "#222222", "#888888"
+_MAPS = 3  # axes of (C, H, W); a sequence of them has more
 
 
 def draw_network(
@@ -52,13 +53,13 @@ def draw_network(
 
 def _height(shape: Sequence[int]) -> float:
     """By the side of maps, and by nothing for vectors."""
-    side = shape[1] if len(shape) == 3 else 1
+    side = shape[-2] if len(shape) >= _MAPS else 1
     return 0.5 + 0.6 * math.log2(max(1, side))
 
 
 def _width(shape: Sequence[int]) -> float:
     """By the channels, or by the length of a vector."""
-    return 0.15 + 0.12 * math.log2(max(1, shape[0] if len(shape) == 3 else shape[-1]))
+    return 0.15 + 0.12 * math.log2(max(1, shape[-3] if len(shape) >= _MAPS else shape[-1]))
 
 
 def _short(number: int) -> str:

@@ -70,7 +70,8 @@ class Watch:
         name = self._names[number]
         self._sums[f"{name}/mean"] += float(output.mean())
         self._sums[f"{name}/deviation"] += float(output.std())
-        units = -1 if output.ndim == 3 else 1  # tokens have their features last
+        # In (B, T, D) and (B, T, D, H, W) the units come after the places in a sequence.
+        units = 2 if output.ndim in (3, 5) else 1
         alive = (output.transpose(units, -1).flatten(0, -2) > 0).any(dim=0)
         known = self._alive.get(number)
         self._alive[number] = alive if known is None else known | alive

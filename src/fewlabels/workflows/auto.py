@@ -19,9 +19,9 @@ from fewlabels.workflows.adapting import Seen, adapt, keep_mirrored
 from fewlabels.workflows.candidates import Candidate, added_up, best, comparison_row
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS, Judging, judge_by
 from fewlabels.workflows.methods import (
-    SCRATCH,
     Method,
     Pretraining,
+    labels_alone,
     semisupervised,
     train,
     transfer,
@@ -164,7 +164,10 @@ class _Choice:
     def time_for_networks(self) -> bool:
         """Whether the cheapest network fits in what is left, with a little to spare for others."""
         needed = self.plan.remember(
-            "least seconds", lambda: self._seconds_a_step(SCRATCH) * _LEAST_SCRATCH_STEPS
+            "least seconds",
+            lambda: (
+                self._seconds_a_step(labels_alone(self.context.settings)) * _LEAST_SCRATCH_STEPS
+            ),
         )
         left = self.plan.remember("left for networks", lambda: self.plan.left - self.reserve)
         if left >= needed:
@@ -181,10 +184,11 @@ class _Choice:
         settings = self.context.settings
         unlabelled = len(self.pool) > len(self.judging.labelled.labels)
         joint = [semisupervised(settings)] if unlabelled and settings.semisupervised else []
+        alone = labels_alone(settings)
         if not self.judging.turns:
-            return joint or [SCRATCH]
+            return joint or [alone]
         strategies = settings.transfer.strategies if unlabelled else ()
-        return [SCRATCH, *map(transfer, strategies), *joint]
+        return [alone, *map(transfer, strategies), *joint]
 
     def try_method(self, method: Method) -> None:
         """Train a method for a part of the time in every turn, and judge it."""
@@ -211,7 +215,7 @@ class _Choice:
             self.step_seconds[method.name] = seconds_a_step(trained[-1].phase)
         last = replace(trained[-1], pseudo_labels=added_up([one.pseudo_labels for one in trained]))
         self.candidates.append(Candidate(method, last, probabilities, evaluation, seconds))
-        if method is SCRATCH:
+        if method.kind == "scratch":
             self._decide_on_flips(trained)
 
     def _decide_on_flips(self, trained: list[Trained]) -> None:
@@ -246,7 +250,7 @@ class _Choice:
         change = f"{100 * found['difference']:+.1f} points on {found['n']} images"
         self.plan.tell(
             f"Images are {'also' if keep else 'not'} shown mirrored: mirroring changed the "
-            f"accuracy of the network from scratch by {change}."
+            f"accuracy of the network trained on labels alone by {change}."
         )
 
     def winner(self) -> Candidate | None:

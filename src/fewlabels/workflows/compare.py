@@ -17,6 +17,7 @@ from fewlabels.errors import DataError
 from fewlabels.evaluation.metrics import PairedDifference, paired_difference
 from fewlabels.evaluation.predict import predict_probabilities
 from fewlabels.progress import say
+from fewlabels.workflows.methods import labels_alone
 from fewlabels.workflows.phases import Context, Pretrained, pretrain, train_classifier
 from fewlabels.workflows.prepare import labelled, read_source
 from fewlabels.workflows.settings import Settings
@@ -59,6 +60,7 @@ def compare(
         raise DataError(f"A comparison needs at least 2 draws to have a spread. Got {num_draws}.")
     if not settings.transfer.strategies:
         raise DataError("`transfer.strategies` is empty: there is nothing to compare with scratch.")
+    alone = labels_alone(settings).name
     data = _without_sealed_test(read_source(settings.data), settings)
     draws = [_draw(data, settings, number) for number in range(num_draws)]
     # An encoder that serves all draws must not have seen the images that score any of them.
@@ -79,7 +81,7 @@ def compare(
         "draws": num_draws,
         "pretraining_repeated": repeat_pretraining,
         "n_per_draw": len(draws[0].split.test),
-        "rows": [_row(name, values, scores["scratch"]) for name, values in scores.items()],
+        "rows": [_row(name, values, scores[alone]) for name, values in scores.items()],
     }
 
 
@@ -125,7 +127,7 @@ def _score(context: Context, draw: Draw, pretrained: Pretrained) -> dict[str, fl
     scoring = labelled(draw.data, draw.split.test)
     accuracies = {}
     for strategy in strategies:
-        name = f"transfer_{strategy}" if strategy else "scratch"
+        name = f"transfer_{strategy}" if strategy else labels_alone(context.settings).name
         trained = train_classifier(
             context,
             name,
@@ -154,15 +156,15 @@ def _verdict(difference: PairedDifference) -> str:
     return "not shown"
 
 
-def _row(name: str, values: list[float], scratch: list[float]) -> dict[str, Any]:
+def _row(name: str, values: list[float], alone: list[float]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": name,
         "mean": float(np.mean(values)),
         "std": float(np.std(values, ddof=1)),
         "accuracies": values,
     }
-    if name != "scratch":
-        difference = paired_difference(values, scratch)
+    if values is not alone:
+        difference = paired_difference(values, alone)
         row["difference"] = difference._asdict()
         row["helps"] = _verdict(difference)
     return row

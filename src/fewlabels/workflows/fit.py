@@ -64,6 +64,7 @@ def fit(
         )
     started = time.perf_counter() if started is None else started
     prepared, data = prepare(settings)
+    Context.of(settings).check_network(prepared.data.images)
     folder = new_run(runs, Path(settings.data.source).stem, datetime.now())
     folder.write_config(settings.to_values())
     write_json(folder.environment, _environment(prepared))

@@ -44,6 +44,14 @@ class Method:
 
 
 SCRATCH = Method("scratch", "scratch", None, False, "The network from scratch, on the labels alone")
+GIVEN_WEIGHTS = Method(
+    "given_weights", "scratch", None, False, "The network as given, on the labels alone"
+)
+
+
+def labels_alone(settings: Settings) -> Method:
+    """Learning from the labels alone: from scratch, unless the settings give weights."""
+    return SCRATCH if settings.network.weights == "none" else GIVEN_WEIGHTS
 
 
 def transfer(strategy: str) -> Method:
@@ -64,7 +72,7 @@ def methods(settings: Settings, num_unlabelled: int) -> list[Method]:
 
     Without unlabelled images there is no semi-supervised training, which is said.
     """
-    chosen = [SCRATCH, *map(transfer, settings.transfer.strategies)]
+    chosen = [labels_alone(settings), *map(transfer, settings.transfer.strategies)]
     if settings.semisupervised is not None:
         if num_unlabelled > 0:
             return [*chosen, semisupervised(settings)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ from fewlabels.config import parse_assignments
 from fewlabels.contracts import ImageShape
 from fewlabels.errors import ConfigError
 from fewlabels.files import write_atomically
-from fewlabels.networks import network_settings
+from fewlabels.networks import NETWORKS, network_settings
 from fewlabels.networks.classifier import Classifier, is_fully_connected
-from fewlabels.networks.summary import summarise
+from fewlabels.networks.summary import StageSummary, summarise, summarise_decoder
 from fewlabels.networks.weights import load_initial
 from fewlabels.plots.figure import write_figure
 from fewlabels.plots.network import draw_network
 
 _ENDINGS = (".svg", ".png", ".pdf")
+_MOST_CHANNELS, _LARGEST_SIDE = 256, 4_096
 
 
 def parse_image_shape(text: str) -> ImageShape:
@@ -35,6 +36,11 @@ def parse_image_shape(text: str) -> ImageShape:
             "Write for example --image 3x32x32."
         )
     channels, height, width = map(int, parts)
+    if max(height, width) > _LARGEST_SIDE or channels > _MOST_CHANNELS:
+        raise ConfigError(
+            f"`--image {text}` is larger than any image that is worked on in one piece: at most "
+            f"{_MOST_CHANNELS} channels and {_LARGEST_SIDE:,} pixels a side. Use a smaller one."
+        )
     return channels, height, width
 
 
@@ -45,6 +51,8 @@ def describe_network(
     assignments: Sequence[str] = (),
     drawing: Path | None = None,
     weights: str | None = None,
+    *,
+    decoder: bool = False,
 ) -> dict[str, Any]:
     """What a network costs for one image, stage by stage.
 
@@ -55,6 +63,8 @@ def describe_network(
         assignments: settings of the network, ``network.depth=50``.
         drawing: where to draw it; None for nowhere.
         weights: a file, or "hub": whether they fit is tried; None for not at all.
+        decoder: whether what draws images from the features is looked at, too: the network's own
+            way up where it has one, else the mirror image that an autoencoder would have.
 
     Raises:
         ConfigError: an unknown network or setting, images that it cannot take, or weights of
@@ -72,13 +82,24 @@ def describe_network(
             f"Only settings of [network] have a meaning here. Got {', '.join(unknown)}. "
             "Write for example --set network.depth=50."
         )
-    asked = {"weights": weights or "none"} if weights or ":" in name else {}
-    settings = network_settings({**values.get("network", {}), "name": name, **asked})
+    given = values.get("network", {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"`network` is a section of settings, not a value. Got {given!r}. "
+            "Write for example --set network.depth=50."
+        )
+    # Looking is no reason to fetch the weights of other libraries' networks.
+    usual = {} if name in NETWORKS and name != "pretrained" else {"weights": "none"}
+    asked = {"weights": weights} if weights else {}
+    settings = network_settings({**usual, **given, "name": name, **asked})
     shape = parse_image_shape(image)
     generator = torch.Generator().manual_seed(0)
     classifier = Classifier(settings.build(shape, generator), num_classes, generator)
     load_initial(classifier.encoder, settings)
-    stages = [stage.to_dict() for stage in summarise(classifier.encoder, classifier.head)]
+    summaries = summarise(classifier.encoder, classifier.head)
+    if decoder:
+        summaries += _decoder(settings, classifier.encoder, generator)
+    stages = [stage.to_dict() for stage in summaries]
     totals = {
         key: sum(stage[key] for stage in stages)
         for key in ("num_parameters", "multiply_adds", "activation_bytes")
@@ -97,3 +118,17 @@ def describe_network(
         "total": totals,
         "drawing": None if drawing is None else str(drawing),
     }
+
+
+def _decoder(settings: Any, encoder: Any, generator: torch.Generator) -> list[StageSummary]:
+    """The network's own way up to an image, or the mirror image of its way down."""
+    image = torch.zeros(1, *encoder.image_shape)
+    encoder.eval()
+    with torch.no_grad():
+        if hasattr(settings, "build_dense"):
+            up = settings.build_dense(encoder, encoder.image_shape[0], generator)
+            return summarise_decoder(up, encoder.levels(image))
+        mirror = settings.build_decoder(
+            encoder.image_shape, encoder.num_features, "sigmoid", generator
+        )
+        return summarise_decoder(mirror, encoder(image))

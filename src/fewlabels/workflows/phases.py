@@ -165,6 +165,15 @@ class Context:
         name = resolve_name(self.settings.augment_policy, shape)
         return name, resolve(name, self.settings.augment, shape)
 
+    def check_network(self, images: Images) -> None:
+        """Build the network once and load its weights, before anything takes time.
+
+        Raises:
+            ConfigError: it cannot take the images, or the weights are not its own.
+            DownloadError: its weights cannot be had.
+        """
+        self.new_encoder(images[:1], "check")
+
     def new_encoder(self, images: Images, phase: str) -> Encoder:
         """An encoder that standardises by these images' channel statistics.
 
