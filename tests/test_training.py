@@ -441,6 +441,29 @@ def test_device_and_precision_are_resolved_once() -> None:
             choose("cuda")
 
 
+def test_training_ends_within_an_epoch_when_time_is_over(tmp_path: Path) -> None:
+    """Four steps an epoch; time is over after the sixth."""
+    encoder = MLPConfig(widths=(20,)).build((1, 8, 8), torch.Generator().manual_seed(0))
+    objective = Supervised(
+        Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
+    )
+    config = TrainingConfig(epochs=10, batch_size=32)
+    checkpoint = tmp_path / "timed.safetensors"
+    asked: list[bool] = []
+
+    def out_of_time() -> bool:
+        asked.append(len(asked) >= 5)
+        return asked[-1]
+
+    trainer = Trainer("timed", config, CPU, seed=0, checkpoint=checkpoint)
+    result = trainer.run(objective, some_batches(128), out_of_time=out_of_time)
+    assert (result.steps, result.epochs, result.stopped) == (6, 2, True)
+    assert [row["step"] for row in result.history] == [4, 6]
+    assert all(0 < row["train_loss"] < 10 for row in result.history)
+    again = Trainer("timed", config, CPU, seed=0, checkpoint=checkpoint)
+    assert again.run(objective, some_batches(128)).steps == 6
+
+
 # Watching
 
 

@@ -112,7 +112,7 @@ class Trainer:
             validate: called after each epoch; returns at least "val_loss".
             stop_after: end after this many epochs with the schedule of the full length, to repeat a
                 phase at the length that validation chose.
-            out_of_time: asked after each epoch; the training ends where it says so.
+            out_of_time: asked after each step; the training ends where it says so.
 
         Raises:
             NonFiniteLossError: the loss was infinite or not a number. On a CPU the weights are
@@ -144,7 +144,14 @@ class Trainer:
                 objective.before_epoch(result.epochs, full_length)
                 with weights.lowered():
                     row = self._train_epoch(
-                        objective, optimisers, weights, batches, result, progress, watch
+                        objective,
+                        optimisers,
+                        weights,
+                        batches,
+                        result,
+                        progress,
+                        watch,
+                        out_of_time,
                     )
                 if validate is not None:
                     objective.eval()
@@ -158,9 +165,6 @@ class Trainer:
                 if time.perf_counter() - last_saved >= self.config.checkpoint_seconds:
                     self._save(objective, optimisers, stopping, result, best)
                     last_saved = time.perf_counter()
-                if out_of_time is not None and out_of_time():
-                    result.stopped = True
-                    break
         if best:
             objective.load_state_dict(best)
         result.best_epoch = stopping.best_epoch if best else result.epochs - 1
@@ -177,8 +181,9 @@ class Trainer:
         result: PhaseResult,
         progress: Progress,
         watch: Watch,
+        out_of_time: Callable[[], bool] | None,
     ) -> dict[str, float | int | str]:
-        epoch, started = result.epochs, time.perf_counter()
+        epoch, started, seen = result.epochs, time.perf_counter(), 0
         full_length = length(self.config, batches.num_batches)
         losses = [float(row.get("val_loss", row["train_loss"])) for row in result.history]
         sums: dict[str, Tensor] = {}
@@ -203,9 +208,13 @@ class Trainer:
             result.steps += 1
             for name, logged in {"train_loss": step.loss.detach(), **step.logs}.items():
                 sums[name] = sums.get(name, 0) + logged * batch.size
+            seen += batch.size
             progress.advance()
-        averages = {name: float(total) / batches.num_images for name, total in sums.items()}
-        speed = batches.num_images / (time.perf_counter() - started)
+            if out_of_time is not None and out_of_time():
+                result.stopped = True
+                break
+        averages = {name: float(total) / seen for name, total in sums.items()}
+        speed = seen / (time.perf_counter() - started)
         return {
             "phase": self.name,
             "epoch": epoch,

@@ -105,7 +105,7 @@ def train(
         pool: all images that may be learnt from without labels.
         encoder_state: the pretrained encoder's weights, asked for where they are needed.
         stop_after: epochs after which to end, with the schedule of the full length.
-        out_of_time: asked after each epoch; the training ends where it says so.
+        out_of_time: asked after each step; the training ends where it says so.
     """
     state = encoder_state() if method.pretrained else None
     if method.kind == "semisupervised":

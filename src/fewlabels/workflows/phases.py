@@ -325,7 +325,7 @@ def train_classifier(
         strategy: transfer strategy; None trains everything at the full rate.
         statistics_from: images whose channel statistics standardise the input.
         stop_after: epochs after which to end, with the schedule of the full length.
-        out_of_time: asked after each epoch; the training ends where it says so.
+        out_of_time: asked after each step; the training ends where it says so.
     """
     settings = context.settings
     classifier = _new_classifier(context, num_classes, statistics_from, encoder_state)
@@ -388,7 +388,7 @@ def train_jointly(
         unlabelled: images (N, C, H, W), the labelled ones may be among them.
         encoder_state: weights of a pretrained encoder; None starts from scratch.
         stop_after: epochs after which to end, with the schedule of the full length.
-        out_of_time: asked after each epoch; the training ends where it says so.
+        out_of_time: asked after each step; the training ends where it says so.
     """
     settings = context.settings
     classifier = _new_classifier(context, num_classes, unlabelled, encoder_state)
