@@ -231,7 +231,8 @@ def write_page() -> None:
         measured = [row for row in rows if any(fits(run, table, row) for run in runs)]
         if measured:
             lines += [f"### {TITLES[table]}", "", *table_lines(table, measured, runs), ""]
-            lines += [line for sentence in comparisons(table, runs) for line in (sentence, "")]
+            said = [*repetitions(table, runs), *comparisons(table, runs)]
+            lines += [line for sentence in said for line in (sentence, "")]
     write_block(BENCHMARKS, "few labels", lines)
     write_block(README, "few labels", headline(runs))
 
@@ -267,10 +268,11 @@ def fits(run: dict[str, Any], table: str, row: Row) -> bool:
 
 def machine(runs: list[dict[str, Any]]) -> str:
     facts = runs[0]["machine"]
+    torches = ", ".join(sorted({run["machine"]["torch"] for run in runs}))
     threads = max(run["machine"]["threads"] for run in runs)
     accelerators = {run["machine"].get("gpu") for run in runs} - {None}
     gpu = ", ".join(sorted(accelerators)) or "no GPU"
-    return f"{facts['processor']}, {threads} cores, {gpu}; torch {facts['torch']}"
+    return f"{facts['processor']}, {threads} cores, {gpu}; torch {torches}"
 
 
 def table_lines(table: str, rows: list[Row], runs: list[dict[str, Any]]) -> list[str]:
@@ -302,6 +304,16 @@ def verdict(row: Row, found: list[dict[str, Any]]) -> str:
         return "**not reached in time**"
     reached = mean(run["accuracy"] for run in found) >= row.goal
     return "reached" if reached else "**not reached**"
+
+
+def repetitions(table: str, runs: list[dict[str, Any]]) -> list[str]:
+    """Sentences about runs that stand in the place of others, with the figures of those."""
+    return [
+        f"The run {run['row']}, draw {run['draw']}, was measured anew: the first time it reached "
+        f"{100 * old['accuracy']:.2f} % in {old['seconds']:.0f} s, as {old['why']}."
+        for run in runs
+        if run["table"] == table and (old := run.get("instead_of"))
+    ]
 
 
 def comparisons(table: str, runs: list[dict[str, Any]]) -> list[str]:
