@@ -8,9 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from fewlabels.interrupts import raise_if_interrupted, remembering_interrupts
 
 ARGUMENTS = [
     "fit",
@@ -80,21 +84,42 @@ def test_killed_run_ends_in_the_same_weights(phase: str, undisturbed: Path, tmp_
         assert again[key] == before[key]
 
 
-def interrupted(process: subprocess.Popen[bytes]) -> bytes:
-    """Press Ctrl-C, and again where it came while Python was tidying up, which swallows it."""
-    while True:
-        process.send_signal(signal.SIGINT)
-        try:
-            return process.communicate(timeout=2)[1]
-        except subprocess.TimeoutExpired:
-            continue
-
-
 def test_interrupt_says_how_to_resume(tmp_path: Path) -> None:
     with start(tmp_path) as process:
         run = wait_for(tmp_path, "pretrain", process)
-        errors = interrupted(process)
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate()[1]
     assert process.returncode == 1
     assert f"fewlabels resume {run}" in errors.decode()
     assert "Traceback" not in errors.decode()
     assert (run / "checkpoints" / "pretrain.safetensors").exists()
+
+
+def test_an_interrupt_that_is_swallowed_is_raised_again() -> None:
+    """Python prints an exception from a finaliser and goes on."""
+
+    class Tidied:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with remembering_interrupts():
+        thing = Tidied()
+        with catch_unraisable() as swallowed:
+            del thing
+        assert swallowed == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_interrupted()
+        raise_if_interrupted()  # once is enough
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@contextmanager
+def catch_unraisable() -> Iterator[list[type[BaseException]]]:
+    found: list[type[BaseException]] = []
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda event: found.append(event.exc_type)
+    try:
+        yield found
+    finally:
+        sys.unraisablehook = before

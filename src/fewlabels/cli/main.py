@@ -16,6 +16,7 @@ import typer
 
 from fewlabels.cli import output
 from fewlabels.errors import FewlabelsError
+from fewlabels.interrupts import remembering_interrupts
 
 INTERRUPTED = 130
 """What the library reports for Ctrl-C; ours is 1, as for any work that did not get done."""
@@ -343,7 +344,8 @@ def run(arguments: list[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warning_printer()
-            app(arguments)
+            with remembering_interrupts():
+                app(arguments)
     except SystemExit as leaving:  # the usual end of a command, also of a right one
         status = int(leaving.code or 0)
         return 1 if status == INTERRUPTED else status

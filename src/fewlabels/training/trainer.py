@@ -15,6 +15,7 @@ from torch import Tensor
 from fewlabels.contracts import Objective, StepResult
 from fewlabels.data.batches import BatchSource
 from fewlabels.errors import NonFiniteLossError
+from fewlabels.interrupts import raise_if_interrupted
 from fewlabels.progress import Progress, progress_bar
 from fewlabels.randomness import derive_seed
 from fewlabels.training.checkpoint import (
@@ -210,6 +211,7 @@ class Trainer:
                 sums[name] = sums.get(name, 0) + logged * batch.size
             seen += batch.size
             progress.advance()
+            raise_if_interrupted()
             if out_of_time is not None and out_of_time():
                 result.stopped = True
                 break
