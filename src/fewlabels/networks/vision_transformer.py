@@ -52,25 +52,34 @@ class VisionTransformerConfig(DecodedConfig):
         return VisionTransformer(self, image_shape, generator)
 
 
-class Block(nn.Module):
-    """``x + attention(norm(x))``, then ``x + layers(norm(x))``."""
+class TransformerBlock(nn.Module):
+    """``x + attention(norm(x))``, then ``x + layers(norm(x))``.
 
-    def __init__(self, config: VisionTransformerConfig, left_out: float) -> None:
+    Args:
+        width: D.
+        heads: of the attention.
+        hidden: units between the two layers, as a multiple of the width.
+        dropout: probability.
+        left_out: probability that the block is left out.
+    """
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, dropout: float = 0.0, left_out: float = 0.0
+    ) -> None:
         super().__init__()
-        width, hidden = config.width, config.width * config.hidden
         self.attend = nn.Sequential(
             nn.LayerNorm(width, eps=1e-6),
-            MultiHeadAttention(width, config.heads),
-            nn.Dropout(config.dropout),
+            MultiHeadAttention(width, heads),
+            nn.Dropout(dropout),
             StochasticDepth(left_out),
         )
         self.think = nn.Sequential(
             nn.LayerNorm(width, eps=1e-6),
-            empty_linear(width, hidden),
+            empty_linear(width, width * hidden),
             nn.GELU(),
-            nn.Dropout(config.dropout),
-            empty_linear(hidden, width),
-            nn.Dropout(config.dropout),
+            nn.Dropout(dropout),
+            empty_linear(width * hidden, width),
+            nn.Dropout(dropout),
             StochasticDepth(left_out),
         )
 
@@ -107,22 +116,48 @@ class VisionTransformer(Encoder):
             else SinusoidalPositions(count, config.width)
         )
         self.blocks = nn.ModuleList(
-            Block(config, config.stochastic_depth * number / max(1, config.depth - 1))
+            TransformerBlock(
+                config.width,
+                config.heads,
+                config.hidden,
+                config.dropout,
+                config.stochastic_depth * number / max(1, config.depth - 1),
+            )
             for number in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         initialise(self, config.initialisation, generator)
 
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] to tokens (B, T, D)."""
+    def to_tokens(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to tokens with positions, before the first block."""
         tokens = self.patches(self.standardise(images))
         if self.token is not None:
             tokens = self.token(tokens)
-        tokens = self.positions(tokens)
+        placed: Tensor = self.positions(tokens)
+        return placed
+
+    def from_tokens(self, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Tokens through the blocks.
+
+        Args:
+            tokens: (B, T, D), from `to_tokens`.
+            visible: int64 (B, V), the patches that are looked at; None for all.
+
+        Returns:
+            (B, T, D), or (B, V, D) of the visible patches.
+        """
+        leading = tokens.shape[1] - self.patches.num_patches
+        if visible is not None:
+            places = (visible + leading).unsqueeze(2).expand(-1, -1, tokens.shape[2])
+            tokens = torch.cat([tokens[:, :leading], tokens.gather(1, places)], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
         normed: Tensor = self.norm(tokens)
-        return normed
+        return normed if visible is None else normed[:, leading:]
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to tokens (B, T, D)."""
+        return self.from_tokens(self.to_tokens(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to features (B, D)."""

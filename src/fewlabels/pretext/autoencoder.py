@@ -5,30 +5,25 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.config import RULES
-from fewlabels.contracts import Batch, Encoder, Objective, StepResult
+from fewlabels.contracts import Batch, Encoder, StepResult
+from fewlabels.pretext.objective import HasLatents, Pretext, Reconstructs
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
 class AutoencoderConfig:
-    """Settings of the autoencoder; with masking or noise it is a denoising autoencoder."""
+    """Settings of the autoencoder."""
 
     num_views: ClassVar[int] = 1
-    draws: ClassVar[bool] = True
 
     name: Literal["autoencoder"] = "autoencoder"
     loss: Literal["l1", "l2"] = "l2"
     # What the decoder ends in; "sigmoid" keeps pixels in [0, 1], "linear" is PCA's setting.
     output: Literal["linear", "sigmoid"] = "sigmoid"
-    # Share of the pixel values set to zero before encoding (Vincent et al., 2008).
-    mask: float = Field(default=0.0, ge=0.0, lt=1.0)
-    # Deviation of Gaussian noise added before encoding, pixels being in [0, 1].
-    noise: float = Field(default=0.0, ge=0.0, le=1.0)
     # What the output is compared with: the image before or after augmentation. "clean" makes the
     # features forget the distortion, "augmented" makes them describe it.
     target: Literal["clean", "augmented"] = "clean"
@@ -43,44 +38,57 @@ class AutoencoderConfig:
         return Autoencoder(self, encoder, decoder)
 
 
-class Autoencoder(Objective):
-    """``loss = mean |x - g(f(corrupt(x)))|^p`` per pixel, p = 1 or 2.
+class Autoencoder(Pretext, Reconstructs, HasLatents):
+    """``loss = mean |x - g(f(x))|^p`` per pixel, p = 1 or 2.
 
     Source: Reducing the Dimensionality of Data with Neural Networks (Hinton and Salakhutdinov,
-    2006); with masking or noise, Extracting and Composing Robust Features with Denoising
-    Autoencoders (Vincent et al., 2008).
+    2006).
+
+    Args:
+        config: with `loss`, and where there is one, `target`.
+        encoder: f.
+        decoder: g.
     """
 
-    def __init__(self, config: AutoencoderConfig, encoder: Encoder, decoder: nn.Module) -> None:
+    def __init__(self, config: Any, encoder: Encoder, decoder: nn.Module) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder
         self.decoder = decoder
+        self.num_latents = encoder.num_features
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstructions of images (B, C, H, W) in [0, 1], same shape."""
         reconstructions: Tensor = self.decoder(self.encoder(images))
         return reconstructions
 
-    def corrupt(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Mask pixels and add noise as configured; a copy, or the images where there is nothing."""
-        if self.config.mask > 0:
-            draw = torch.rand(images.shape, generator=generator, device=images.device)
-            images = images * (draw >= self.config.mask)
-        if self.config.noise > 0:
-            normal = torch.randn(images.shape, generator=generator, device=images.device)
-            images = images + self.config.noise * normal
-        return images
-
     def loss(self, batch: Batch, step: int) -> StepResult:
-        """Mean error per pixel against the uncorrupted images."""
+        """Mean error per pixel."""
         target = batch.clean if self.config.target == "clean" else batch.images
-        reconstructions = self(self.corrupt(batch.images, batch.generator)).float()
-        return StepResult(reconstruction_error(reconstructions, target, self.config.loss))
+        return StepResult(reconstruction_error(self(batch.images), target, self.config.loss))
+
+    def held_out_loss(self, batch: Batch) -> Tensor | None:
+        """Mean squared error per pixel of the images as they are, to be compared with PCA's."""
+        return reconstruction_error(self(batch.clean).clamp(0, 1), batch.clean)
+
+    def reconstruct(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Images (B, C, H, W) through encoder and decoder."""
+        shown: Tensor = self(images).clamp(0, 1)
+        return shown
+
+    def to_latents(self, images: Tensor) -> Tensor:
+        """The features."""
+        latents: Tensor = self.encoder(images)
+        return latents
+
+    def from_latents(self, latents: Tensor) -> Tensor:
+        """The decoder's drawing of features (B, D)."""
+        drawn: Tensor = self.decoder(latents).clamp(0, 1)
+        return drawn
 
 
 def reconstruction_error(reconstructions: Tensor, images: Tensor, loss: str = "l2") -> Tensor:
-    """Mean absolute ("l1") or squared ("l2") error per pixel, a scalar."""
+    """Mean absolute ("l1") or squared ("l2") error per pixel, a float32 scalar."""
     if loss == "l1":
-        return F.l1_loss(reconstructions, images)
-    return F.mse_loss(reconstructions, images)
+        return F.l1_loss(reconstructions.float(), images)
+    return F.mse_loss(reconstructions.float(), images)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, Encoder, StepResult
-from fewlabels.pretext.autoencoder import Autoencoder, AutoencoderConfig
+from fewlabels.pretext.autoencoder import Autoencoder, reconstruction_error
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -19,14 +19,13 @@ class ContractiveAutoencoderConfig:
     """Settings of the contractive autoencoder."""
 
     num_views: ClassVar[int] = 1
-    draws: ClassVar[bool] = True
 
     name: Literal["contractive_autoencoder"] = "contractive_autoencoder"
     loss: Literal["l1", "l2"] = "l2"
     output: Literal["linear", "sigmoid"] = "sigmoid"
     # Weight of the squared derivatives of the features, a mean over features and pixels.
     contraction: NonNegativeFloat = 0.1
-    augmented: bool = True
+    augmented: bool = False
 
     def build(
         self, encoder: Encoder, network: Any, generator: torch.Generator
@@ -47,29 +46,24 @@ class ContractiveAutoencoder(Autoencoder):
     Source: Contractive Auto-Encoders (Rifai et al., 2011).
     """
 
-    def __init__(
-        self, config: ContractiveAutoencoderConfig, encoder: Encoder, decoder: torch.nn.Module
-    ) -> None:
-        plain = AutoencoderConfig(loss=config.loss, output=config.output)
-        super().__init__(plain, encoder, decoder)
-        self.contraction = config.contraction
-
     def loss(self, batch: Batch, step: int) -> StepResult:
         """The reconstruction error and what the derivative adds."""
         images = batch.images.detach().requires_grad_()
         features = self.encoder(images)
-        drawn = self.decoder(features).float()
-        error = self.error(drawn, batch.clean)
+        error = reconstruction_error(self.decoder(features), batch.clean, self.config.loss)
         slope = squared_slope(features, images, batch.generator)
         logs = {"reconstruction": error.detach(), "slope": slope.detach()}
-        return StepResult(error + self.contraction * slope, logs)
+        return StepResult(error + self.config.contraction * slope, logs)
 
 
 def squared_slope(features: Tensor, images: Tensor, generator: torch.Generator) -> Tensor:
-    """An estimate of ``|df/dx|²`` over features and pixels, the mean over images; a scalar."""
+    """An estimate of ``|df/dx|²`` over features and pixels, the mean over images; a scalar.
+
+    Args:
+        features: (B, D), computed from `images`.
+        images: (B, C, H, W), with a gradient asked for.
+        generator: of the directions.
+    """
     directions = torch.randn(features.shape, generator=generator, device=features.device)
-    grad_on = torch.is_grad_enabled()
-    (pulled,) = torch.autograd.grad(
-        (features.float() * directions).sum(), images, create_graph=grad_on
-    )
+    (pulled,) = torch.autograd.grad((features.float() * directions).sum(), images, create_graph=True)
     return pulled.float().square().sum() / (features.numel() * images[0].numel())
