@@ -117,7 +117,7 @@ def test_unlabelled_rows_change_the_model(few) -> None:
     ("parameters", "words"),
     [
         ({"strategy": "frozne"}, "frozen"),
-        ({"mask": 1.5}, "pretext.mask"),
+        ({"mask": 1.5}, "pretext.amount"),
         ({"augment": "wek"}, "weak"),
         ({"batch_size": 0}, "batch_size"),
     ],

@@ -14,7 +14,8 @@ from fewlabels.evaluation.pca import flat_pixels, pca_reference
 from fewlabels.networks.mlp import MLPConfig
 from fewlabels.pretext.autoencoder import Autoencoder, AutoencoderConfig
 from fewlabels.pretext.contrastive import contrastive_loss
-from fewlabels.workflows.phases import Context, pretrain
+from fewlabels.workflows.phases import Context
+from fewlabels.workflows.pretraining import pretrain
 from fewlabels.workflows.settings import load_settings
 
 
@@ -42,24 +43,6 @@ def test_loss_by_hand(loss: str, target: str) -> None:
     difference = shown - (given.clean if target == "clean" else given.images)
     expected = difference.abs().mean() if loss == "l1" else (difference**2).mean()
     torch.testing.assert_close(autoencoder.loss(given, 0).loss, expected)
-
-
-def test_mask_hides_the_share_asked_for() -> None:
-    images = torch.ones(200, 1, 20, 20)
-    hidden = objective(mask=0.75).corrupt(images, torch.Generator().manual_seed(0))
-    assert (hidden == 0).float().mean().item() == pytest.approx(0.75, abs=0.01)
-    assert set(hidden.unique().tolist()) == {0.0, 1.0}
-
-
-def test_noise_has_the_deviation_asked_for() -> None:
-    images = torch.full((200, 1, 20, 20), 0.5)
-    noisy = objective(noise=0.2).corrupt(images, torch.Generator().manual_seed(0))
-    assert (noisy - images).std().item() == pytest.approx(0.2, rel=0.02)
-
-
-def test_nothing_is_corrupted_unless_asked() -> None:
-    images = torch.rand(2, 1, 4, 4)
-    assert objective().corrupt(images, torch.Generator()) is images
 
 
 def test_sigmoid_output_stays_in_range() -> None:

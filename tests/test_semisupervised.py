@@ -15,6 +15,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor, nn
 
+from fewlabels.blocks.averaged import Averaged
 from fewlabels.blocks.losses import ClassificationConfig
 from fewlabels.contracts import Batch, Mixing, Unlabelled
 from fewlabels.data.batches import as_tensor, to_float
@@ -23,7 +24,6 @@ from fewlabels.errors import ConfigError
 from fewlabels.networks.classifier import Classifier
 from fewlabels.networks.lenet import LeNetConfig
 from fewlabels.networks.mlp import MLPConfig
-from fewlabels.semisupervised.averaged import Averaged
 from fewlabels.semisupervised.entropy_minimisation import EntropyMinimisationConfig
 from fewlabels.semisupervised.fixmatch import FixMatchConfig
 from fewlabels.semisupervised.graph import (

@@ -16,7 +16,8 @@ from fewlabels.data.batches import as_tensor, to_float
 from fewlabels.estimator.arrays import learn_scaling, to_images
 from fewlabels.lookup import find
 from fewlabels.transfer import STRATEGIES
-from fewlabels.workflows.phases import Context, LabelledImages, pretrain, train_classifier
+from fewlabels.workflows.phases import Context, LabelledImages, train_classifier
+from fewlabels.workflows.pretraining import pretrain
 from fewlabels.workflows.settings import Settings, build_settings
 
 NO_LABEL_TEXTS = ("-1", "")
@@ -194,8 +195,8 @@ class FewLabelsClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):  # 
                 "run": {"seed": seed, "device": self.device, "precision": self.precision},
                 "network": {"name": "mlp", "widths": list(self.widths), "activation": "gelu"},
                 "pretext": {
-                    "name": "autoencoder",
-                    "mask": self.mask,
+                    "name": "denoising_autoencoder",
+                    "amount": self.mask,
                     "output": "linear",
                     "augmented": False,
                 },

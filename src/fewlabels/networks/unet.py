@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -77,12 +78,23 @@ class UNet(Encoder):
         )
         initialise(self, config.initialisation, generator)
 
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """Images (B, C, H, W) in [0, 1] to the maps of all levels, the largest first."""
+    def levels(self, images: Tensor, shifts: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Images to the maps of all levels.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            shifts: what is added to the maps of each level, (B, D) with D as in `widths`; by this a
+                diffusion model tells the time. None adds nothing.
+
+        Returns:
+            Maps (B, D, H', W'), the largest first.
+        """
         maps = self.standardise(images).contiguous(memory_format=torch.channels_last)
         found = []
-        for level in self.down:
+        for number, level in enumerate(self.down):
             maps = level(maps)
+            if shifts is not None:
+                maps = maps + shifts[number][:, :, None, None]
             found.append(maps)
         return found
 
@@ -125,14 +137,22 @@ class UNetUp(nn.Module):
         self.outputs = empty_convolution(widths[0], num_outputs, 1)
         initialise(self, config.initialisation, generator)
 
-    def forward(self, levels: list[Tensor]) -> Tensor:
-        """Maps of all levels, the largest first, to (B, K, H, W)."""
+    def forward(self, levels: list[Tensor], shifts: Sequence[Tensor] | None = None) -> Tensor:
+        """Maps of all levels, the largest first, to (B, K, H, W).
+
+        Args:
+            levels: from `UNet.levels`.
+            shifts: what is added after each enlargement, (B, D), the smallest maps' first.
+        """
         maps, *across = reversed(levels)
-        for enlarge, merge, beside in zip(self.enlarge, self.merge, across, strict=True):
+        steps = zip(self.enlarge, self.merge, across, strict=True)
+        for number, (enlarge, merge, beside) in enumerate(steps):
             larger = enlarge(maps)
             # An odd side lost its last pixel on the way down.
             missing = [b - a for a, b in zip(larger.shape[2:], beside.shape[2:], strict=True)]
             larger = F.pad(larger, (0, missing[1], 0, missing[0]))
+            if shifts is not None:
+                larger = larger + shifts[number][:, :, None, None]
             maps = merge(torch.cat([beside, larger], dim=1))
         found: Tensor = self.outputs(maps)
         return found

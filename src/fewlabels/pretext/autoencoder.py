@@ -67,7 +67,7 @@ class Autoencoder(Pretext, Reconstructs, HasLatents):
         target = batch.clean if self.config.target == "clean" else batch.images
         return StepResult(reconstruction_error(self(batch.images), target, self.config.loss))
 
-    def held_out_loss(self, batch: Batch) -> Tensor | None:
+    def held_out_loss(self, batch: Batch) -> Tensor:
         """Mean squared error per pixel of the images as they are, to be compared with PCA's."""
         return reconstruction_error(self(batch.clean).clamp(0, 1), batch.clean)
 

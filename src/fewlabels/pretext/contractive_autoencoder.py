@@ -12,6 +12,7 @@ from torch import Tensor
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, Encoder, StepResult
 from fewlabels.pretext.autoencoder import Autoencoder, reconstruction_error
+from fewlabels.pretext.objective import differentiable_twice
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -49,7 +50,8 @@ class ContractiveAutoencoder(Autoencoder):
     def loss(self, batch: Batch, step: int) -> StepResult:
         """The reconstruction error and what the derivative adds."""
         images = batch.images.detach().requires_grad_()
-        features = self.encoder(images)
+        with differentiable_twice():
+            features = self.encoder(images)
         error = reconstruction_error(self.decoder(features), batch.clean, self.config.loss)
         slope = squared_slope(features, images, batch.generator)
         logs = {"reconstruction": error.detach(), "slope": slope.detach()}
@@ -65,5 +67,7 @@ def squared_slope(features: Tensor, images: Tensor, generator: torch.Generator) 
         generator: of the directions.
     """
     directions = torch.randn(features.shape, generator=generator, device=features.device)
-    (pulled,) = torch.autograd.grad((features.float() * directions).sum(), images, create_graph=True)
+    (pulled,) = torch.autograd.grad(
+        (features.float() * directions).sum(), images, create_graph=True
+    )
     return pulled.float().square().sum() / (features.numel() * images[0].numel())

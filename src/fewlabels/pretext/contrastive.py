@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from fewlabels.blocks.initialisation import empty_linear, initialise
 from fewlabels.config import RULES
-from fewlabels.contracts import Batch, Encoder, Objective, StepResult
+from fewlabels.contracts import Batch, Encoder, StepResult
+from fewlabels.pretext.objective import Pretext
+from fewlabels.pretext.projection import projection
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -20,7 +21,6 @@ class ContrastiveConfig:
     """Settings of contrastive pretraining."""
 
     num_views: ClassVar[int] = 2
-    draws: ClassVar[bool] = False
 
     name: Literal["contrastive"] = "contrastive"
     temperature: PositiveFloat = 0.2
@@ -33,7 +33,7 @@ class ContrastiveConfig:
         return Contrastive(self, encoder, generator)
 
 
-class Contrastive(Objective):
+class Contrastive(Pretext):
     """``mean -log(exp(z_i z_j / t) / sum_{k != i} exp(z_i z_k / t))``, i and j views of one image.
 
     z are projections of unit length; k runs over all other views of the batch (NT-Xent).
@@ -47,13 +47,8 @@ class Contrastive(Objective):
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.project = nn.Sequential(
-            empty_linear(encoder.num_features, config.hidden, bias=False),
-            nn.BatchNorm1d(config.hidden),
-            nn.ReLU(),
-            empty_linear(config.hidden, config.projection),
-        )
-        initialise(self.project, "kaiming", generator)
+        sizes = (encoder.num_features, config.hidden, config.projection)
+        self.project = projection(sizes, generator)
 
     def loss(self, batch: Batch, step: int) -> StepResult:
         """The loss over both views of all images of the batch."""

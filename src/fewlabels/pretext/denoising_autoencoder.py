@@ -73,9 +73,7 @@ class DenoisingAutoencoder(Autoencoder):
         return corrupt(images, self.config.corruption, self.config.amount, generator)
 
 
-def corrupt(
-    values: Tensor, corruption: str, amount: float, generator: torch.Generator
-) -> Tensor:
+def corrupt(values: Tensor, corruption: str, amount: float, generator: torch.Generator) -> Tensor:
     """A damaged copy of values; see `DenoisingAutoencoderConfig`."""
     if corruption == "gaussian":
         noise = torch.randn(values.shape, generator=generator, device=values.device)
@@ -90,8 +88,8 @@ def corrupt(
 class StackedDenoisingAutoencoder(DenoisingAutoencoder):
     """One stage at a time: ``mean (h_{k-1} - d_k(f_k(corrupt(h_{k-1}))))²``, h_0 being the image.
 
-    The last share of the epochs trains the whole, as the paper's fine-tuning does, but still without
-    labels. Each d_k is one layer, thrown away.
+    The last share of the epochs trains the whole, as the paper's fine-tuning does, but still
+    without labels. Each d_k is one layer, thrown away.
 
     Source: Stacked Denoising Autoencoders (Vincent et al., 2010).
     """
@@ -123,9 +121,7 @@ class StackedDenoisingAutoencoder(DenoisingAutoencoder):
         """Within the block, what goes into each stage and comes out of it."""
         seen: list[tuple[Tensor, Tensor]] = []
         handles = [
-            stage[0].register_forward_hook(
-                lambda _, given, output: seen.append((given[0], output))
-            )
+            stage[0].register_forward_hook(lambda _, given, output: seen.append((given[0], output)))
             for stage in self.encoder.stages()
         ]
         try:
@@ -166,7 +162,8 @@ def _way_back(output: torch.Size, given: torch.Size, generator: torch.Generator)
         )
     else:
         layers = nn.Sequential(
-            nn.Flatten(), empty_linear(output[1:].numel(), given[1:].numel()),
+            nn.Flatten(),
+            empty_linear(output[1:].numel(), given[1:].numel()),
             nn.Unflatten(1, given[1:]),
         )
     initialise(layers, "xavier", generator)

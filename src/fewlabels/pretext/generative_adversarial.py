@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from operator import attrgetter
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,14 +11,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 from fewlabels.blocks.averaged import Averaged
 from fewlabels.blocks.initialisation import empty_linear, initialise
 from fewlabels.config import RULES
 from fewlabels.contracts import Batch, Encoder, ParameterGroup, StepResult
-from fewlabels.pretext.objective import Generates, Pretext
+from fewlabels.pretext.objective import Generates, Pretext, differentiable_twice
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -57,10 +57,13 @@ class GenerativeAdversarial(Pretext, Generates):
     Both take their step at the same time, each with its own optimiser: "generator" and
     "discriminator". The discriminator without its last layer is the encoder.
 
-    Source: Generative Adversarial Nets (Goodfellow et al., 2014); the penalty R1 from Which Training
-    Methods for GANs do actually Converge? (Mescheder et al., 2018), taken now and then as in
-    StyleGAN2 (Karras et al., 2020); Spectral Normalization (Miyato et al., 2018).
+    Source: Generative Adversarial Nets (Goodfellow et al., 2014); the penalty R1 from Which
+    Training Methods for GANs do actually Converge? (Mescheder et al., 2018), taken now and then as
+    in StyleGAN2 (Karras et al., 2020); Spectral Normalization (Miyato et al., 2018).
     """
+
+    # The losses of the two sides say who is ahead, not how good the images are.
+    judges_unseen: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -76,6 +79,8 @@ class GenerativeAdversarial(Pretext, Generates):
         initialise(self.head, "xavier", generator)
         self.drawer = drawer
         self.average = Averaged(drawer, config.decay)
+        # In a tuple, so that it is no part of what is trained and saved.
+        self._plain = (copy.deepcopy(encoder),)
         if config.spectral_norm:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(generator.initial_seed())
@@ -122,13 +127,10 @@ class GenerativeAdversarial(Pretext, Generates):
         loss = discriminator + generator
         if self.config.r1 > 0 and step % self.config.r1_every == 0 and torch.is_grad_enabled():
             images = batch.images.detach().requires_grad_()
-            penalty = squared_gradient(self.judge(images), images)
+            with differentiable_twice():
+                penalty = squared_gradient(self.judge(images), images)
             loss = loss + 0.5 * self.config.r1 * self.config.r1_every * penalty
         return StepResult(loss, logs)
-
-    def held_out_loss(self, batch: Batch) -> Tensor | None:
-        """None: the losses of the two sides say who is ahead, not how good the images are."""
-        return None
 
     def after_step(self, step: int) -> None:
         """Average what draws."""
@@ -141,17 +143,17 @@ class GenerativeAdversarial(Pretext, Generates):
 
     def generate(self, num_images: int, generator: torch.Generator) -> Tensor:
         """Drawn by the averaged weights."""
-        return self.average(self.latents(num_images, generator)).float().clamp(0, 1)
+        drawn: Tensor = self.average(self.latents(num_images, generator))
+        return drawn.float().clamp(0, 1)
 
     def finished_encoder(self) -> Encoder:
         """The discriminator's trunk, its weights divided once and for all."""
         if not self.config.spectral_norm:
             return self.encoder
-        finished = copy.deepcopy(self.encoder)
-        for module in finished.modules():
-            if parametrize.is_parametrized(module):
-                parametrize.remove_parametrizations(module, "weight")
-        return finished
+        finished = copy.deepcopy(self._plain[0])
+        divided = {name: attrgetter(name)(self.encoder) for name in finished.state_dict()}
+        finished.load_state_dict(divided)
+        return finished.train(self.encoder.training)
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

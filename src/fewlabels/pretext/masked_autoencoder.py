@@ -108,8 +108,8 @@ class MaskedAutoencoder(Pretext, Reconstructs):
         """Which pixels are hidden, bool (B, 1, H, W)."""
         mask = torch.ones_like(order, dtype=torch.bool)
         mask.scatter_(1, order[:, : self.num_visible], False)
-        maps = mask.unflatten(1, self.grid).unsqueeze(1)  # (B, 1, rows, columns)
-        pixels = maps.repeat_interleave(self.size, 2).repeat_interleave(self.size, 3)
+        maps = torch.unflatten(mask, 1, self.grid).unsqueeze(1)  # (B, 1, rows, columns)
+        pixels: Tensor = maps.repeat_interleave(self.size, 2).repeat_interleave(self.size, 3)
         _, height, width = self.encoder.image_shape
         return pixels[:, :, :height, :width]
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fewlabels.contracts import Batch, Encoder, Objective
 
@@ -15,17 +18,25 @@ class Pretext(Objective, ABC):
 
     Attributes:
         encoder: what is kept when the training is over.
+        judges_unseen: whether `held_out_loss` says anything.
     """
+
+    judges_unseen: ClassVar[bool] = True
 
     encoder: Encoder
 
-    def held_out_loss(self, batch: Batch) -> Tensor | None:
-        """How well unseen images are dealt with, a scalar; None where no loss says that."""
+    def held_out_loss(self, batch: Batch) -> Tensor:
+        """How well unseen images are dealt with, a scalar; no gradient is asked of it."""
         return self.loss(batch, 0).loss
 
     def finished_encoder(self) -> Encoder:
         """The encoder as its network's settings build it, without what was only for training."""
         return self.encoder
+
+
+def differentiable_twice() -> AbstractContextManager[None]:
+    """Within the block, gradients can be differentiated again; torch's fast attention cannot."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 class Reconstructs(ABC):

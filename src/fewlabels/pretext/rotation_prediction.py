@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from fewlabels.blocks.initialisation import empty_linear, initialise
 from fewlabels.config import RULES
-from fewlabels.contracts import Batch, Encoder, Objective, StepResult
+from fewlabels.contracts import Batch, Encoder, StepResult
 from fewlabels.errors import ConfigError
+from fewlabels.pretext.objective import Pretext
 
 _QUARTERS = 4
 
@@ -21,7 +22,6 @@ class RotationPredictionConfig:
     """Settings of rotation prediction; it has none."""
 
     num_views: ClassVar[int] = 1
-    draws: ClassVar[bool] = False
     augmented: ClassVar[bool] = True
 
     name: Literal["rotation_prediction"] = "rotation_prediction"
@@ -30,10 +30,10 @@ class RotationPredictionConfig:
         self, encoder: Encoder, network: Any, generator: torch.Generator
     ) -> RotationPrediction:
         """The objective over an encoder, its head drawn from `generator`."""
-        return RotationPrediction(encoder, generator)
+        return RotationPrediction(self, encoder, generator)
 
 
-class RotationPrediction(Objective):
+class RotationPrediction(Pretext):
     """``mean CE(head(f(turned r times)), r)`` over all four turns of every image.
 
     Of no use where images look the same in every position, and misleading where turning makes
@@ -43,8 +43,11 @@ class RotationPrediction(Objective):
     2018).
     """
 
-    def __init__(self, encoder: Encoder, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: RotationPredictionConfig, encoder: Encoder, generator: torch.Generator
+    ) -> None:
         super().__init__()
+        self.config = config
         _, height, width = encoder.image_shape
         if height != width:
             raise ConfigError(

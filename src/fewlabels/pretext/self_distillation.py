@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.config import RULES
-from fewlabels.contracts import Batch, Encoder, Objective, ParameterGroup, StepResult
+from fewlabels.contracts import Batch, Encoder, ParameterGroup, StepResult
+from fewlabels.pretext.objective import Pretext
 from fewlabels.pretext.projection import projection
 
 
@@ -21,7 +22,6 @@ class SelfDistillationConfig:
     """Settings of self-distillation without negatives."""
 
     num_views: ClassVar[int] = 2
-    draws: ClassVar[bool] = False
 
     name: Literal["self_distillation"] = "self_distillation"
     # Of the teacher's average, per step.
@@ -30,14 +30,12 @@ class SelfDistillationConfig:
     hidden: PositiveInt = 512
     projection: PositiveInt = 128
 
-    def build(
-        self, encoder: Encoder, network: Any, generator: torch.Generator
-    ) -> SelfDistillation:
+    def build(self, encoder: Encoder, network: Any, generator: torch.Generator) -> SelfDistillation:
         """The objective over an encoder, its layers drawn from `generator`."""
         return SelfDistillation(self, encoder, generator)
 
 
-class SelfDistillation(Objective):
+class SelfDistillation(Pretext):
     """``mean |predict(z_1) - z'_2|²`` of unit length, both ways; z' is the teacher's, not learnt.
 
     The teacher is an average of weights; its batch norms look at the batch, as in the paper.

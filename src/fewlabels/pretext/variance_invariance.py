@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels.config import RULES
-from fewlabels.contracts import Batch, Encoder, Objective, StepResult
+from fewlabels.contracts import Batch, Encoder, StepResult
+from fewlabels.pretext.objective import Pretext
 from fewlabels.pretext.projection import projection
 
 _LEAST_DEVIATION, _SMALL = 1.0, 1e-4
@@ -22,7 +23,6 @@ class VarianceInvarianceConfig:
     """Settings of variance-invariance-covariance regularisation; the weights are the paper's."""
 
     num_views: ClassVar[int] = 2
-    draws: ClassVar[bool] = False
 
     name: Literal["variance_invariance"] = "variance_invariance"
     invariance: NonNegativeFloat = 25.0
@@ -39,7 +39,7 @@ class VarianceInvarianceConfig:
         return VarianceInvariance(self, encoder, generator)
 
 
-class VarianceInvariance(Objective):
+class VarianceInvariance(Pretext):
     """``25 · invariance + 25 · variance + covariance`` of expanded features of two views.
 
     Source: VICReg (Bardes et al., 2022).

@@ -32,7 +32,8 @@ class VariationalAutoencoderConfig:
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     # Of a pixel around its mean, for "gaussian".
     deviation: PositiveFloat = 0.1
-    # Weight of the divergence; above 1, latents are pressed to be independent (Higgins et al., 2017).
+    # Weight of the divergence; above 1, latents are pressed to be independent (Higgins et al.,
+    # 2017).
     beta: NonNegativeFloat = 1.0
     # Share of the epochs in which the weight rises from 0, so that latents are used before they are
     # paid for (Bowman et al., 2016).
@@ -102,7 +103,7 @@ class VariationalAutoencoder(Pretext, Reconstructs, HasLatents, Generates):
         }
         return StepResult(surprise + self.weight * divergence_sum, logs)
 
-    def held_out_loss(self, batch: Batch) -> Tensor | None:
+    def held_out_loss(self, batch: Batch) -> Tensor:
         """The negative evidence bound, in nats an image, whatever the weight is."""
         return self.negative_bound(self.seen(batch), batch.generator).mean()
 
@@ -155,7 +156,7 @@ class VariationalAutoencoder(Pretext, Reconstructs, HasLatents, Generates):
 
     def from_latents(self, latents: Tensor) -> Tensor:
         """The pixels' means."""
-        drawn = self.decoder(latents).float()
+        drawn: Tensor = self.decoder(latents).float()
         means = drawn.sigmoid() if self.config.likelihood == "bernoulli" else drawn
         return means.clamp(0, 1)
 

@@ -35,10 +35,10 @@ from fewlabels.workflows.phases import (
     LabelledImages,
     Trained,
     check_objective,
-    pretrain,
 )
 from fewlabels.workflows.plan import Plan
 from fewlabels.workflows.prepare import Prepared
+from fewlabels.workflows.pretraining import pretrain
 from fewlabels.workflows.views import make_views
 
 DEFAULT_BUDGET = 300.0

@@ -18,8 +18,9 @@ from fewlabels.evaluation.metrics import PairedDifference, paired_difference
 from fewlabels.evaluation.predict import predict_probabilities
 from fewlabels.progress import say
 from fewlabels.workflows.methods import labels_alone
-from fewlabels.workflows.phases import Context, Pretrained, pretrain, train_classifier
+from fewlabels.workflows.phases import Context, train_classifier
 from fewlabels.workflows.prepare import labelled, read_source
+from fewlabels.workflows.pretraining import Pretrained, pretrain
 from fewlabels.workflows.settings import Settings
 
 

@@ -30,7 +30,7 @@ from fewlabels.workflows.methods import Method, Pretraining, methods, train
 from fewlabels.workflows.model import Model, save_model
 from fewlabels.workflows.outcome import Outcome
 from fewlabels.workflows.phases import Context, Trained, check_objective
-from fewlabels.workflows.pictures import pretraining_facts, save_pictures
+from fewlabels.workflows.pictures import comparable_with_pca, pretraining_facts, save_pictures
 from fewlabels.workflows.prepare import Prepared, prepare
 from fewlabels.workflows.settings import Settings, build_settings
 from fewlabels.workflows.testing import open_test
@@ -169,8 +169,8 @@ def complete(
     save_model(folder.model, outcome.model, {"recipe": settings.run.recipe})
     folder.write_settings(outcome.settings.to_values())
     pretrained = outcome.pretrained
-    draws = pretrained is not None and settings.pretext.draws
-    reference = pretraining_facts(context, pretrained, pool) if pretrained and draws else None
+    compares = pretrained is not None and comparable_with_pca(pretrained)
+    reference = pretraining_facts(context, pretrained, pool) if pretrained and compares else None
     map_method = save_pictures(folder, context, prepared, outcome, reference)
     result = {
         "run": str(folder.path),

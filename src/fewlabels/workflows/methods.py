@@ -13,12 +13,11 @@ from fewlabels.progress import say
 from fewlabels.workflows.phases import (
     Context,
     LabelledImages,
-    Pretrained,
     Trained,
-    pretrain,
     train_classifier,
     train_jointly,
 )
+from fewlabels.workflows.pretraining import Pretrained, check_pretext, pretrain
 from fewlabels.workflows.settings import Settings
 
 Kind = Literal["scratch", "transfer", "semisupervised"]
@@ -145,6 +144,7 @@ class Pretraining:
     def encoder_state(self) -> dict[str, Tensor]:
         """The pretrained encoder's weights."""
         if self.done is None:
+            check_pretext(self._context, self._pool)
             say(f"Pretraining on {len(self._pool):,} images without labels …")
             self.done = pretrain(self._context, self._pool)
         return self.done.encoder.state_dict()

@@ -11,7 +11,8 @@ from fewlabels.contracts import Encoder
 from fewlabels.evaluation.metrics import Evaluation
 from fewlabels.training.trainer import PhaseResult
 from fewlabels.workflows.model import AnyModel
-from fewlabels.workflows.phases import LabelledImages, Pretrained
+from fewlabels.workflows.phases import LabelledImages
+from fewlabels.workflows.pretraining import Pretrained
 from fewlabels.workflows.settings import Settings
 
 

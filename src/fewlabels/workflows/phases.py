@@ -1,4 +1,4 @@
-"""The two phases of learning: from images alone, then from labels."""
+"""What phases of a run share, and learning from labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fewlabels.augment.mixing import mix
 from fewlabels.augment.policies import (
@@ -25,7 +24,7 @@ from fewlabels.augment.policies import (
 )
 from fewlabels.blocks.losses import ClassificationConfig, balanced_weights, classification_loss
 from fewlabels.blocks.standardise import Standardise
-from fewlabels.contracts import Encoder, ImageShape, Objective
+from fewlabels.contracts import Encoder, ImageShape
 from fewlabels.data.batches import (
     Augmentation,
     Batches,
@@ -50,9 +49,6 @@ from fewlabels.transfer.full import Full
 from fewlabels.transfer.strategy import Strategy
 from fewlabels.transfer.supervised import Supervised
 from fewlabels.workflows.settings import Settings
-
-MAX_PRETEXT_VALIDATION = 1_000
-"""Images held out of pretraining to see whether its loss falls on unseen ones."""
 
 MAX_PSEUDO_LABELS = 10_000
 """Unlabelled images that are looked at to see what they were taken for."""
@@ -186,102 +182,6 @@ class Context:
                 module.set_statistics(*channel_statistics(images))
         load_initial(encoder, self.settings.network)
         return encoder
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """An encoder that has seen the images, and how well it can draw them.
-
-    Attributes:
-        objective: the trained objective, on the CPU or the device it trained on.
-        encoder: its encoder.
-        phase: the training's course.
-        held_out: positions, within the images given, that it was not trained on.
-    """
-
-    objective: Any
-    encoder: Encoder
-    phase: PhaseResult
-    held_out: npt.NDArray[np.intp]
-
-
-def pretrain(context: Context, images: Images) -> Pretrained:
-    """Train an encoder on images without labels.
-
-    Args:
-        context: settings and machine.
-        images: uint8 or float32 (N, C, H, W), test images not among them; not copied.
-    """
-    settings = context.settings
-    encoder = context.new_encoder(images, "pretrain")
-    objective: Objective = settings.pretext.build(
-        encoder, settings.network, generator(context.seed, "pretrain", "decoder")
-    )
-    held_out, trained = _hold_out(len(images), context.seed)
-    batches = _pretext_batches(context, select(images, trained), "pretrain")
-    unseen = select(images, held_out)
-    if settings.pretext.draws:
-        validate = partial(_reconstruction_loss, objective, unseen[:], context.compute)
-    else:
-        validate = partial(
-            _loss, objective, _pretext_batches(context, unseen, "held out"), context.compute
-        )
-    trainer = context.trainer("pretrain", settings.pretraining)
-    phase = trainer.run(objective, batches, validate=validate if len(held_out) else None)
-    return Pretrained(objective, encoder, phase, held_out)
-
-
-def _pretext_batches(context: Context, images: Images, phase: str) -> Batches:
-    settings = context.settings
-    if settings.pretext.num_views > 1:
-        augmentation = context.view("contrast", images)
-    else:
-        augmentation = context.augmentation(images) if settings.pretext.augmented else None
-    return Batches(
-        images,
-        None,
-        batch_size=settings.pretraining.batch_size,
-        device=context.compute.device,
-        augmentation=augmentation,
-        seed=derive_seed(context.seed, phase, "batches"),
-        num_views=settings.pretext.num_views,
-    )
-
-
-@torch.inference_mode()
-def _loss(objective: Objective, batches: Batches, compute: Compute) -> dict[str, float]:
-    """The objective's own loss on images that it does not learn from, always the same views."""
-    total = 0.0
-    with compute.autocast():
-        for batch in batches.epoch(0):
-            total += float(objective.loss(batch, 0).loss) * batch.size
-    return {"val_loss": total / max(1, batches.num_images)}
-
-
-def _hold_out(num_images: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    order = numpy_generator(seed, "pretrain", "held out").permutation(num_images)
-    count = min(MAX_PRETEXT_VALIDATION, num_images // 10)
-    return np.sort(order[:count]), np.sort(order[count:])
-
-
-@torch.inference_mode()
-def reconstruct(
-    objective: Any, images: npt.NDArray[Any], compute: Compute, batch_size: int = 1_000
-) -> npt.NDArray[np.float32]:
-    """Images through encoder and decoder in float32, clipped to [0, 1], same shape."""
-    objective.eval().to(compute.device)
-    parts = [
-        objective(to_float(batch.to(compute.device))).clamp(0, 1).cpu().numpy()
-        for batch in torch.split(as_tensor(images), batch_size)
-    ]
-    return np.concatenate(parts)
-
-
-def _reconstruction_loss(
-    objective: Any, images: npt.NDArray[Any], compute: Compute
-) -> dict[str, float]:
-    shown = as_tensor(reconstruct(objective, images, compute))
-    return {"val_loss": float(F.mse_loss(shown, to_float(as_tensor(images))))}
 
 
 @dataclass(frozen=True)

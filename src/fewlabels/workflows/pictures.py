@@ -16,12 +16,14 @@ from fewlabels.data.selection import Selection
 from fewlabels.evaluation.pca import PCAReference, flat_pixels, pca_reference
 from fewlabels.evaluation.predict import extract_features
 from fewlabels.files import write_bytes
+from fewlabels.pretext.objective import HasLatents, Reconstructs
 from fewlabels.randomness import numpy_generator
 from fewlabels.runs.run_folder import RunFolder
 from fewlabels.workflows.model import sorted_by_confidence
 from fewlabels.workflows.outcome import Outcome
-from fewlabels.workflows.phases import Context, Pretrained, reconstruct
+from fewlabels.workflows.phases import Context
 from fewlabels.workflows.prepare import Prepared
+from fewlabels.workflows.pretraining import Pretrained, reconstruct
 from fewlabels.workflows.settings import Settings
 
 NUM_RECONSTRUCTIONS = 12
@@ -59,6 +61,12 @@ class PretrainingReference:
         }
 
 
+def comparable_with_pca(pretrained: Pretrained) -> bool:
+    """Whether it draws images from a few numbers of each, as PCA does."""
+    objective = pretrained.objective
+    return isinstance(objective, Reconstructs) and isinstance(objective, HasLatents)
+
+
 def pretraining_facts(
     context: Context, pretrained: Pretrained, pool: Selection
 ) -> PretrainingReference:
@@ -68,8 +76,11 @@ def pretraining_facts(
     """
     trained = np.setdiff1d(np.arange(len(pool)), pretrained.held_out)
     evaluated = pool[pretrained.held_out] if len(pretrained.held_out) else pool[:]
-    shown = reconstruct(pretrained.objective, evaluated, context.compute)
-    width = pretrained.encoder.num_features
+    objective = pretrained.objective
+    assert isinstance(objective, Reconstructs)
+    assert isinstance(objective, HasLatents)
+    shown = reconstruct(objective, evaluated, context.compute)
+    width = objective.num_latents
     pca = pca_reference(
         pool.narrow(trained),
         evaluated,
