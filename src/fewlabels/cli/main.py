@@ -90,8 +90,15 @@ def _options(
     """Options of all commands."""
 
 
-def _settings(recipe: str, config: Path | None, assignments: list[str] | None, **flags: Any) -> Any:
+def _settings(
+    recipe: str,
+    config: Path | None,
+    assignments: list[str] | None,
+    encoder: Path | None = None,
+    **flags: Any,
+) -> Any:
     """Settings from the recipe and the flags given, named as in the settings: ``data__labels``."""
+    from fewlabels.workflows.reuse import settings_with_encoder
     from fewlabels.workflows.settings import load_settings
 
     given: dict[str, dict[str, Any]] = {}
@@ -99,7 +106,14 @@ def _settings(recipe: str, config: Path | None, assignments: list[str] | None, *
         section, key = name.split("__")
         if value is not None:
             given.setdefault(section, {})[key] = value
-    return load_settings(recipe, config=config, assignments=assignments or (), flags=given)
+    layers: dict[str, Any] = {
+        "config": config,
+        "assignments": assignments or (),
+        "flags": given,
+    }
+    if encoder is not None:
+        return settings_with_encoder(encoder, recipe, **layers)
+    return load_settings(recipe, **layers)
 
 
 @app.command()
@@ -147,6 +161,9 @@ def fit(
         typer.Option(help="Seconds that recipe auto may take, 300 by default.", metavar="SECONDS"),
     ] = None,
     augment: Augment = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="A pretraining run to start from.", metavar="RUN")
+    ] = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     out: Out = Path("runs"),
@@ -163,6 +180,7 @@ def fit(
         recipe,
         config,
         assignments,
+        encoder,
         data__source=data,
         data__labels=labels,
         data__image_size=image_size,
@@ -172,6 +190,101 @@ def fit(
         auto__time_budget=time_budget,
     )
     output.fit_result(run_fit(settings, out, open_test_set=open_test, started=started), json)
+
+
+@app.command()
+def pretrain(
+    data: DataPath,
+    objective: Annotated[
+        str, typer.Option(help="What is learnt without labels.", metavar="NAME")
+    ] = "denoising_autoencoder",
+    labels: Labels = None,
+    num_labels: NumLabels = None,
+    split: Share = None,
+    image_size: ImageSize = None,
+    augment: Augment = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    out: Out = Path("runs"),
+    json: Json = False,
+) -> None:
+    """Train an encoder on all images alone; for fit --encoder, generate, reconstruct …"""
+    from fewlabels.workflows.pretrain import pretrain_run, recipe_for
+
+    settings = _settings(
+        recipe_for(objective),
+        config,
+        # First, as it says to which objective the other settings belong.
+        [f"pretext.name={objective}", *(assignments or [])],
+        run__task="pretrain",
+        data__source=data,
+        data__labels=labels,
+        data__image_size=image_size,
+        data__num_labels=num_labels,
+        split__shares=split,
+        augment__name=augment,
+    )
+    output.pretraining(pretrain_run(settings, out), json)
+
+
+Picture = Annotated[Path, typer.Option("--output", "-o", help="Where to write it.", metavar="PNG")]
+Seed = Annotated[int, typer.Option(help="Of the draw.", metavar="S")]
+
+
+@app.command()
+def generate(
+    run: RunPath,
+    count: Annotated[int, typer.Option(help="How many images.", min=1, metavar="N")] = 64,
+    output_file: Picture = Path("samples.png"),
+    seed: Seed = 0,
+    show: Annotated[
+        str, typer.Option(help="samples; steps (diffusion); grid (two latents).")
+    ] = "samples",
+    classifier: Annotated[
+        Path | None, typer.Option(help="A finished run that judges them.", metavar="RUN")
+    ] = None,
+    of_class: Annotated[
+        str | None, typer.Option("--class", help="Only of this class, by the classifier.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Draw new images with a pretrained model, and say how close they are to real ones."""
+    from fewlabels.workflows.generate import generate as run_generate
+
+    found = run_generate(
+        run, count, output_file, seed=seed, show=show, classifier=classifier, of_class=of_class
+    )
+    output.generated(found, json)
+
+
+@app.command()
+def reconstruct(
+    run: RunPath,
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="A folder or a file of images.")],
+    count: Annotated[int, typer.Option(help="How many images.", min=1, metavar="N")] = 16,
+    output_file: Picture = Path("reconstructions.png"),
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Images, and below each what a pretrained model draws of it."""
+    from fewlabels.workflows.generate import reconstruct_images
+
+    output.picture(reconstruct_images(run, images, output_file, count=count, seed=seed), json)
+
+
+@app.command()
+def interpolate(
+    run: RunPath,
+    first: Annotated[str, typer.Argument(metavar="A", help="An image file.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    steps: Annotated[int, typer.Option(help="Images between them.", min=2, metavar="N")] = 10,
+    output_file: Picture = Path("interpolation.png"),
+    json: Json = False,
+) -> None:
+    """A strip from one image to another, through what a pretrained model has learnt."""
+    from fewlabels.workflows.generate import interpolate as run_interpolate
+
+    output.picture(run_interpolate(run, first, second, output_file, steps=steps), json)
 
 
 @app.command()

@@ -75,6 +75,68 @@ def fit_result(result: dict[str, Any], json: bool) -> None:
     print(f"Finished in {result['seconds']:.0f} s. Report: {report_path.resolve()}")
 
 
+def pretraining(result: dict[str, Any], json: bool) -> None:
+    """How good the features are, what has gone wrong, and what can be done with the run."""
+    if json:
+        emit_json(result)
+        return
+    probe, run = result["probe"], result["run"]
+    if "probe_accuracy" in probe:
+        print(
+            f"Features, judged by {probe['num_labels']} labels in turns: a linear probe is right "
+            f"on {_percent(probe['probe_accuracy'])}, five nearest neighbours on "
+            f"{_percent(probe['neighbours_accuracy'])}."
+        )
+    else:
+        print("Nothing says how good the features are: that takes two labels in each class.")
+    if result["pretraining"] is not None:
+        facts = result["pretraining"]
+        print(
+            f"Squared error per pixel: {facts['error']:.4f}; PCA of the same width "
+            f"{facts['pca_error']:.4f}, always the mean image {facts['mean_image_error']:.4f}."
+        )
+    for finding in result["findings"]:
+        print(f"Warning: {finding}")
+    print(f"A classifier of it: fewlabels fit DATA --encoder {run}")
+    for ability in result["abilities"]:
+        print(f"It can {ability}: fewlabels {ability} {run}")
+    report = (Path(run) / "report.html").resolve()
+    print(f"Finished in {result['seconds']:.0f} s. Report: {report}")
+
+
+def generated(result: dict[str, Any], json: bool) -> None:
+    """Where the picture is, and how good the images are where that was judged."""
+    if json:
+        emit_json(result)
+        return
+    quality = result.get("quality")
+    if quality is not None:
+        shares = quality["shares"]
+        fewest = min(shares, key=lambda name: shares[name])
+        print(
+            f"By the classifier, of {quality['num_made']:,} images: {_percent(quality['sure'])} "
+            f"are clearly of a class; the rarest class, {fewest}, has {_percent(shares[fewest])}."
+        )
+        print(
+            f"In its features: Fréchet distance {quality['distance']:.2f} (real against real "
+            f"{quality['floor']:.2f}), precision {_percent(quality['precision'])}, recall "
+            f"{_percent(quality['recall'])}. Not comparable with figures of other classifiers."
+        )
+    if "tried" in result:
+        print(f"{result['tried']:,} images were made to find {result['count']} of the class.")
+    print(f"Picture: {Path(result['output']).resolve()}")
+
+
+def picture(result: dict[str, Any], json: bool) -> None:
+    """Where the picture is."""
+    if json:
+        emit_json(result)
+        return
+    if "error" in result:
+        print(f"Mean squared error per pixel: {result['error']:.4f}.")
+    print(f"Picture: {Path(result['output']).resolve()}")
+
+
 def _print_test(result: dict[str, Any]) -> None:
     print(
         f"Test accuracy {_percent(result['test_accuracy'])} "

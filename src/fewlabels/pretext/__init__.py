@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from fewlabels.pretext.autoencoder import AutoencoderConfig
 from fewlabels.pretext.contractive_autoencoder import ContractiveAutoencoderConfig
@@ -36,3 +36,9 @@ PRETEXTS: Mapping[str, type[Any]] = {
 it, `network` being the settings of the encoder, which know how to mirror it. ``settings.num_views``
 says how many views of each image it looks at, and where that is one, ``settings.augmented`` whether
 it is augmented."""
+
+
+def able(ability: type) -> list[str]:
+    """Names of the objectives that can do something, `Generates` for example."""
+    built = {name: get_type_hints(config.build)["return"] for name, config in PRETEXTS.items()}
+    return sorted(name for name, objective in built.items() if issubclass(objective, ability))

@@ -101,7 +101,7 @@ class MaskedAutoencoder(Pretext, Reconstructs):
     @property
     def num_visible(self) -> int:
         """Patches that are shown: at least one, and not all."""
-        shown = round(self.num_patches * (1 - self.config.mask))
+        shown: int = round(self.num_patches * (1 - self.config.mask))
         return min(max(1, shown), self.num_patches - 1)
 
     def hidden(self, order: Tensor) -> Tensor:

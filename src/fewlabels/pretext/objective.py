@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,12 +17,14 @@ class Pretext(Objective, ABC):
     """An objective that teaches an encoder without labels.
 
     Attributes:
+        config: its settings.
         encoder: what is kept when the training is over.
         judges_unseen: whether `held_out_loss` says anything.
     """
 
     judges_unseen: ClassVar[bool] = True
 
+    config: Any
     encoder: Encoder
 
     def held_out_loss(self, batch: Batch) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import tomllib
@@ -26,6 +27,9 @@ from fewlabels.report.advice import next_steps, verdict
 MAX_CONFUSION_NUMBERS = 20
 """Above so many classes the confusion matrix is a heat map without numbers."""
 
+MAX_DRAWINGS = 8
+"""Pictures from the course of a pretraining that the page shows."""
+
 Result = dict[str, Any]
 
 
@@ -47,7 +51,11 @@ def write_report(run_folder: Path) -> Path:
         raise RunError(
             f"The run {run_folder} has no result yet. Finish it with: fewlabels resume {run_folder}"
         )
-    page = _environment().get_template("report.html").render(**_content(run_folder, result))
+    if result.get("task") == "pretrain":
+        template, content = "pretraining.html", _pretraining_content(run_folder, result)
+    else:
+        template, content = "report.html", _content(run_folder, result)
+    page = _environment().get_template(template).render(**content)
     return write_text(run_folder / "report.html", page)
 
 
@@ -92,6 +100,34 @@ def _content(run_folder: Path, result: Result) -> dict[str, Any]:
     }
 
 
+def _pretraining_content(run_folder: Path, result: Result) -> dict[str, Any]:
+    pictures = sorted((run_folder / "samples").glob("[0-9]*.png"))
+    return {
+        "result": result,
+        "curves": _curves(run_folder, result),
+        "drawings": [
+            {"epoch": int(path.stem), "image": _png_file(path)} for path in _spread(pictures)
+        ],
+        "reconstructions": _png_file(run_folder / "samples" / "reconstructions.png"),
+        "settings": _settings_text(run_folder),
+        "facts": _read_json(run_folder / "environment.json") or {},
+    }
+
+
+def _spread(pictures: Sequence[Path]) -> list[Path]:
+    """The first, the last, and some between them."""
+    count = min(MAX_DRAWINGS, len(pictures))
+    places = {round(n * (len(pictures) - 1) / max(1, count - 1)) for n in range(count)}
+    return [pictures[place] for place in sorted(places)]
+
+
+def _png_file(path: Path) -> str | None:
+    """As an address that needs no file."""
+    if not path.is_file():
+        return None
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
 def _comparison_rows(result: Result) -> list[Result]:
     rows = sorted(result["comparison"], key=lambda row: -row["val_accuracy"])
     return [{**row, "chosen": row["name"] == result["chosen"]} for row in rows]
@@ -128,6 +164,11 @@ def _curves(run_folder: Path, result: Result) -> list[dict[str, Any]]:
         losses = _measured(phase_rows, {"training": "train_loss", "validation": "val_loss"})
         chart = Markup(learning_curve(name.replace("_", " "), losses, mark))
         charts.append({"name": name, "chart": chart, "epochs": len(phase_rows)})
+        probes = _measured(phase_rows, _PROBES)
+        if probes:
+            title = f"{name}, features"
+            chart = Markup(learning_curve(title.replace("_", " "), probes, mark, "accuracy"))
+            charts.append({"name": title, "chart": chart, "epochs": len(phase_rows)})
         shares = _measured(phase_rows, _SHARES)
         if "unlabelled images used" in shares:
             title = f"{name}, unlabelled images"
@@ -158,6 +199,11 @@ def _health(name: str, rows: Sequence[Result]) -> list[dict[str, Any]]:
             charts.append({"name": title, "chart": chart, "epochs": len(rows)})
     return charts
 
+
+_PROBES = {
+    "linear probe": "probe_accuracy",
+    "five nearest neighbours": "neighbours_accuracy",
+}
 
 _SHARES = {
     "unlabelled images used": "used_share",

@@ -417,7 +417,8 @@ class _Choice:
 
     def _pretrain(self) -> None:
         """Once, for its part of the time; on a draw of the images where not all fit in it."""
-        if self.pretraining.done is not None:
+        given = self.context.settings.transfer.encoder != "none"
+        if given or self.pretraining.done is not None:
             return
 
         def decide() -> int:

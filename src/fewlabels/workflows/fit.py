@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import fewlabels
 from fewlabels.data.image_set import ImageSet
-from fewlabels.data.memory import let_go
 from fewlabels.data.selection import Selection
-from fewlabels.errors import ConfigError, RunError, StorageError
+from fewlabels.errors import ConfigError
 from fewlabels.evaluation.baselines import BaselineResult, run_baselines
 from fewlabels.evaluation.metrics import evaluate
-from fewlabels.evaluation.sealed_test import write_seal
 from fewlabels.files import write_json
 from fewlabels.progress import say
 from fewlabels.report.report import write_report
-from fewlabels.runs.run_folder import RunFolder, new_run, open_run, read_json
-from fewlabels.training.device import environment
-from fewlabels.training.trainer import History, PhaseResult
+from fewlabels.runs.run_folder import RunFolder, open_run, read_json
 from fewlabels.workflows.auto import choose_automatically
 from fewlabels.workflows.candidates import Candidate, best, comparison_row
+from fewlabels.workflows.course import (
+    RunHistory,
+    begin_run,
+    check_same_data,
+    data_facts,
+    phase_row,
+    saying_how_to_go_on,
+)
 from fewlabels.workflows.methods import Method, Pretraining, methods, train
 from fewlabels.workflows.model import Model, save_model
 from fewlabels.workflows.outcome import Outcome
 from fewlabels.workflows.phases import Context, Trained, check_objective
 from fewlabels.workflows.pictures import comparable_with_pca, pretraining_facts, save_pictures
 from fewlabels.workflows.prepare import Prepared, prepare
+from fewlabels.workflows.pretrain import complete_pretraining
+from fewlabels.workflows.reuse import check_encoder
 from fewlabels.workflows.settings import Settings, build_settings
 from fewlabels.workflows.testing import open_test
 from fewlabels.workflows.views import make_views
-
-_IMAGES_AT_ONCE = 16_384
 
 
 def fit(
@@ -65,13 +66,12 @@ def fit(
     started = time.perf_counter() if started is None else started
     prepared, data = prepare(settings)
     Context.of(settings).check_network(prepared.data.images)
-    folder = new_run(runs, Path(settings.data.source).stem, datetime.now())
-    folder.write_config(settings.to_values())
-    write_json(folder.environment, _environment(prepared))
-    write_json(folder.splits, prepared.split.to_json(prepared.data))
-    write_seal(folder.seal, prepared.sealed)
-    say(f"Run folder: {folder.path}")
-    return _complete_or_say_how(folder, settings, prepared, data, open_test_set, started)
+    check_encoder(settings, prepared)
+    folder = begin_run(runs, settings, prepared)
+    with saying_how_to_go_on(folder):
+        return complete(
+            folder, settings, prepared, data, open_test_set=open_test_set, started=started
+        )
 
 
 def resume(path: Path, *, open_test_set: bool = False) -> dict[str, Any]:
@@ -89,55 +89,14 @@ def resume(path: Path, *, open_test_set: bool = False) -> dict[str, Any]:
             write_report(folder.path)
         return folder.read_result()
     prepared, data = prepare(settings)
-    _check_same_data(folder, prepared)
-    return _complete_or_say_how(folder, settings, prepared, data, open_test_set, started)
-
-
-def _complete_or_say_how(
-    folder: RunFolder,
-    settings: Settings,
-    prepared: Prepared,
-    data: ImageSet,
-    open_test_set: bool,
-    started: float,
-) -> dict[str, Any]:
-    try:
+    check_same_data(folder, prepared)
+    if settings.run.task == "pretrain":
+        with saying_how_to_go_on(folder):
+            return complete_pretraining(folder, settings, prepared)
+    with saying_how_to_go_on(folder):
         return complete(
             folder, settings, prepared, data, open_test_set=open_test_set, started=started
         )
-    except (KeyboardInterrupt, StorageError):
-        say(
-            "Stopped; the last checkpoint is kept. "
-            f"Go on from there with: fewlabels resume {folder.path}"
-        )
-        raise
-
-
-def _check_same_data(folder: RunFolder, prepared: Prepared) -> None:
-    """Also writes the files that a run killed in its first second did not get to write."""
-    split = prepared.split.to_json(prepared.data)
-    if not folder.splits.is_file():
-        write_json(folder.splits, split)
-    write_seal(folder.seal, prepared.sealed)
-    if not folder.environment.is_file():
-        write_json(folder.environment, _environment(prepared))
-    same_images = read_json(folder.environment)["images"] == _environment(prepared)["images"]
-    if read_json(folder.splits) != split or not same_images:
-        raise RunError(
-            f"The images or labels have changed since the run {folder.path} was started, so it "
-            "cannot go on exactly. Restore them, or start a new run."
-        )
-
-
-def _environment(prepared: Prepared) -> dict[str, str | int]:
-    """Versions, machine, and a digest of all images: a resumed run must see the same ones."""
-    images = prepared.data.images
-    digest = hashlib.sha256()
-    for start in range(0, len(images), _IMAGES_AT_ONCE):
-        digest.update(np.ascontiguousarray(images[start : start + _IMAGES_AT_ONCE]).data)
-        let_go(images)
-    facts = {"fewlabels": fewlabels.__version__, **environment()}
-    return {**facts, "images": f"sha256:{digest.hexdigest()}"}
 
 
 def complete(
@@ -178,7 +137,7 @@ def complete(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - started,
         "recipe": settings.run.recipe,
-        "phases": [_phase_row(name, phase) for name, phase in outcome.phases.items()],
+        "phases": [phase_row(name, phase) for name, phase in outcome.phases.items()],
         "comparison": outcome.comparison,
         "pretraining": reference.facts(settings, len(pool)) if reference else None,
         "map_method": map_method,
@@ -259,7 +218,7 @@ def _chosen_facts(outcome: Outcome) -> dict[str, Any]:
 def _made_of(context: Context, prepared: Prepared, outcome: Outcome) -> dict[str, Any]:
     problems = prepared.data.problems
     return {
-        "data": _data_facts(prepared),
+        "data": data_facts(prepared),
         "network": outcome.model.facts(),
         "compute": {
             "device": str(context.compute.device),
@@ -270,20 +229,6 @@ def _made_of(context: Context, prepared: Prepared, outcome: Outcome) -> dict[str
         "problems": [vars(problem) for problem in problems[:50]],
         "num_problems": len(problems),
     }
-
-
-class RunHistory:
-    """Keeps ``history.csv`` up to date while phases come and go."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self.rows: dict[str, History] = {}
-
-    def update(self, rows: History) -> None:
-        """Take in one phase's rows and write all of them."""
-        if rows:
-            self.rows[str(rows[0]["phase"])] = rows
-            self.folder.write_history(row for phase in self.rows.values() for row in phase)
 
 
 def _baselines(
@@ -348,31 +293,6 @@ def _refit(
         encoder_state=pretraining.encoder_state,
         stop_after=chosen.trained.phase.best_epoch + 1,
     )
-
-
-def _data_facts(prepared: Prepared) -> dict[str, Any]:
-    data = prepared.data
-    counts = prepared.counts()
-    return {
-        "source": data.source,
-        "num_images": len(data),
-        "num_labelled": sum(counts.values()) - counts["unlabelled"],
-        "num_classes": data.num_classes,
-        "image_shape": list(data.image_shape),
-        "class_names": list(data.class_names),
-        "counts": counts,
-    }
-
-
-def _phase_row(name: str, phase: PhaseResult) -> dict[str, Any]:
-    images = [float(row["images_per_second"]) for row in phase.history]
-    return {
-        "name": name,
-        "seconds": phase.seconds,
-        "epochs": phase.epochs,
-        "best_epoch": phase.best_epoch,
-        "images_per_second": float(np.median(images)) if images else None,
-    }
 
 
 def _decisions(context: Context, prepared: Prepared) -> list[str]:

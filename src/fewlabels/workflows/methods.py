@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
 from fewlabels.data.selection import Selection
 from fewlabels.progress import say
+from fewlabels.workflows.artefact import load_artefact
 from fewlabels.workflows.phases import (
     Context,
     LabelledImages,
@@ -134,15 +136,22 @@ def train(
 
 
 class Pretraining:
-    """Pretrains when the first method asks for it, and never twice."""
+    """Pretrains when the first method asks for it, and never twice; or takes what a run left."""
 
     def __init__(self, context: Context, pool: Selection) -> None:
         self._context = context
         self._pool = pool
+        self._given: dict[str, Tensor] | None = None
         self.done: Pretrained | None = None
 
     def encoder_state(self) -> dict[str, Tensor]:
         """The pretrained encoder's weights."""
+        run = self._context.settings.transfer.encoder
+        if run != "none":
+            if self._given is None:
+                encoder = load_artefact(Path(run)).objective.finished_encoder()
+                self._given = encoder.state_dict()
+            return self._given
         if self.done is None:
             check_pretext(self._context, self._pool)
             say(f"Pretraining on {len(self._pool):,} images without labels …")

@@ -160,6 +160,11 @@ def load_model(folder: Path) -> AnyModel:
         RunError: files are missing, damaged or of another version.
     """
     description = folder / "model.json"
+    if (folder.parent / "pretext").is_dir():
+        raise RunError(
+            f"The run {folder.parent} has pretrained an encoder, which tells no classes yet. Make a "
+            f"classifier of it with: fewlabels fit DATA --encoder {folder.parent}"
+        )
     if not description.is_file():
         raise RunError(
             f"There is no finished model in {folder.parent}. "

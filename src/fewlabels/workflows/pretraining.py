@@ -24,8 +24,8 @@ from fewlabels.workflows.phases import Context, image_shape
 MAX_HELD_OUT = 1_000
 """Images held out of pretraining to see whether its loss falls on unseen ones."""
 
-Probe = Callable[[Encoder], dict[str, float]]
-"""From an encoder in training to named figures for the history."""
+Probe = Callable[[Pretext], dict[str, float]]
+"""From an objective in training to named figures for the history."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def pretrain(context: Context, images: Images, probe: Probe | None = None) -> Pr
     def validate() -> dict[str, float]:
         judges = len(held_out) and _judges(objective)
         loss = {"val_loss": _held_out_loss(objective, unseen, context.compute)} if judges else {}
-        return loss if probe is None else {**loss, **probe(objective.encoder)}
+        return loss if probe is None else {**loss, **probe(objective)}
 
     validates = probe is not None or (len(held_out) > 0 and _judges(objective))
     trainer = context.trainer("pretrain", context.settings.pretraining)

@@ -52,6 +52,8 @@ class TransferConfig:
     """Which ways from the pretrained encoder to a classifier are tried."""
 
     strategies: tuple[str, ...] = ("frozen", "full")
+    # "none" pretrains an encoder; else the folder of a pretraining run, whose encoder is taken.
+    encoder: str = "none"
 
     @field_validator("strategies")
     @classmethod
@@ -109,6 +111,8 @@ class PredictionConfig:
 class RunConfig:
     """What is neither data nor method."""
 
+    # What the run is for: a classifier, or an encoder alone.
+    task: Literal["fit", "pretrain"] = "fit"
     recipe: str = "default"
     seed: NonNegativeInt = 0
     # Whether what validation chose is trained once more, with the validation labels added; not
