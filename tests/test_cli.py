@@ -195,7 +195,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--set=training.optimiser.name=adan"], ["adan", "adam"]),
         (["--set=transfer.strategies=['frozne']"], ["frozne", "frozen"]),
         (["--set=epochs"], ["epochs", "a.b=value"]),
-        (["--augment=strnog"], ["strnog", "strong"]),
+        (["--set=augment.name=strnog"], ["strnog", "strong"]),
         (["--config=missing.toml"], ["missing.toml"]),
         (["--num-labels=5000"], ["5000", "1297"]),
         (["--num-labels=300", "--split=200/200/200"], ["200", "300"]),

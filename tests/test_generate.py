@@ -194,7 +194,7 @@ def test_what_a_run_cannot_do_is_said(
 @pytest.mark.parametrize(
     ("objective", "settings", "words"),
     [
-        ("contrastive", ["--augment", "none"], "without augmentation"),
+        ("contrastive", ["--set", "augment.name=none"], "without augmentation"),
         ("contrastive", ["--set", "pretraining.batch_size=1"], "pretraining.batch_size"),
         ("masked_autoencoder", ["--set", "pretext.mask=1"], "pretext.mask"),
         ("masked_autoencoder", ["--set", "pretext.patch=3"], "1, 2, 4 or auto"),

@@ -483,3 +483,13 @@ def test_blocks_have_their_entry_and_their_picture(name: str) -> None:
     assert all(f"`{one}`" in page for one in BLOCKS[name])
     (picture,) = (DOCS / "blocks").glob(f"{name}.*")
     assert f"(blocks/{picture.name})" in page
+
+
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_pretext_objectives_have_their_page(name: str) -> None:
+    page = (DOCS / "pretext" / f"{name}.md").read_text()
+    for heading in ("**Use it:**", "**Not:**", "**Cost:**", "**Paper:**", f"--objective {name}"):
+        assert heading in page
+    for key, value in vars(PRETEXTS[name]()).items():
+        if key != "name":
+            assert f"`{key}` = {value}" in page

@@ -49,9 +49,6 @@ ImageSize = Annotated[
     str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", metavar="SIZE")
 ]
 Recipe = Annotated[str, typer.Option(help="Named settings to start from.")]
-Augment = Annotated[
-    str | None, typer.Option(help="none, weak, strong, digits or auto.", metavar="POLICY")
-]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file laid over the recipe.", metavar="FILE")
 ]
@@ -160,7 +157,6 @@ def fit(
         float | None,
         typer.Option(help="Seconds that recipe auto may take, 300 by default.", metavar="SECONDS"),
     ] = None,
-    augment: Augment = None,
     encoder: Annotated[
         Path | None, typer.Option(help="A pretraining run to start from.", metavar="RUN")
     ] = None,
@@ -186,7 +182,6 @@ def fit(
         data__image_size=image_size,
         data__num_labels=num_labels,
         split__shares=split,
-        augment__name=augment,
         auto__time_budget=time_budget,
     )
     output.fit_result(run_fit(settings, out, open_test_set=open_test, started=started), json)
@@ -202,7 +197,6 @@ def pretrain(
     num_labels: NumLabels = None,
     split: Share = None,
     image_size: ImageSize = None,
-    augment: Augment = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     out: Out = Path("runs"),
@@ -222,7 +216,6 @@ def pretrain(
         data__image_size=image_size,
         data__num_labels=num_labels,
         split__shares=split,
-        augment__name=augment,
     )
     output.pretraining(pretrain_run(settings, out), json)
 
@@ -294,17 +287,27 @@ def compare(
     repeat_pretraining: Annotated[
         bool, typer.Option("--repeat-pretraining", help="Pretrain anew for every draw.")
     ] = False,
+    pretext: Annotated[
+        str | None,
+        typer.Option(help="Compare these objectives instead: names with commas, or all."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="Time of each objective then.", metavar="SECONDS")
+    ] = 60.0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Where to draw it: .svg or .png.", metavar="FILE")
+    ] = None,
     labels: Labels = None,
     num_labels: NumLabels = None,
     split: Share = None,
     recipe: Recipe = "default",
-    augment: Augment = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     json: Json = False,
 ) -> None:
     """Does pretraining help here? Scratch against pretrained over draws of the labels."""
     from fewlabels.workflows.compare import compare as run_compare
+    from fewlabels.workflows.compare_pretexts import compare_pretexts
 
     settings = _settings(
         recipe,
@@ -314,10 +317,45 @@ def compare(
         data__labels=labels,
         data__num_labels=num_labels,
         split__shares=split,
-        augment__name=augment,
     )
+    if pretext is not None:
+        result = compare_pretexts(settings, pretext, draws, seconds, picture)
+        output.pretexts(result, json)
+        return
     result = run_compare(settings, draws, repeat_pretraining=repeat_pretraining)
     output.comparison(result, json)
+
+
+@app.command()
+def latent_size(
+    data: DataPath,
+    widths: Annotated[
+        str, typer.Option(help="Widths to try, with commas.", metavar="N,N,…")
+    ] = "2,4,8,16,32,64,128",
+    labels: Labels = None,
+    num_labels: NumLabels = None,
+    split: Share = None,
+    recipe: Recipe = "autoencoder",
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Where to draw it: .svg or .png.", metavar="FILE")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """How wide should the latent be? Reconstruction and features against width, PCA beside it."""
+    from fewlabels.workflows.latent_size import latent_sizes
+
+    settings = _settings(
+        recipe,
+        config,
+        assignments,
+        data__source=data,
+        data__labels=labels,
+        data__num_labels=num_labels,
+        split__shares=split,
+    )
+    output.latents(latent_sizes(settings, widths, picture), json)
 
 
 @app.command()

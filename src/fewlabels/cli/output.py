@@ -250,6 +250,84 @@ def comparison(result: dict[str, Any], json: bool) -> None:
     _table(columns, rows, title)
 
 
+def pretexts(result: dict[str, Any], json: bool) -> None:
+    """Objectives, best first, beside the same network from scratch."""
+    if json:
+        emit_json(result)
+        return
+    rows = [
+        [
+            row["name"],
+            f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f} %",
+            _against(row.get("difference")),
+            row.get("helps", ""),
+            "" if row.get("probe") is None else _percent(row["probe"]),
+            "" if row.get("seconds") is None else f"{row['seconds']:.0f}",
+            "" if row.get("memory") is None else f"{row['memory'] / 1e9:.2f} GB",
+        ]
+        for row in result["rows"]
+    ]
+    columns = [
+        ("objective", "left"),
+        ("transfer, mean ± std", "right"),
+        ("against scratch, 95 % interval", "right"),
+        ("helps here?", "left"),
+        ("probe", "right"),
+        ("seconds", "right"),
+        ("memory", "right"),
+    ]
+    title = (
+        f"{result['network']}, {result['draws']} draws of the labels, each scored on "
+        f"{result['n_per_draw']} images; every objective had {result['seconds']:.0f} s"
+    )
+    _table(columns, rows, title)
+    for name, reason in result["left_out"].items():
+        print(f"Left out: {name}. {reason}")
+    if result["picture"]:
+        print(f"Picture: {Path(result['picture']).resolve()}")
+
+
+def _against(difference: dict[str, Any] | None) -> str:
+    if difference is None:
+        return ""
+    low, high = 100 * difference["low"], 100 * difference["high"]
+    return f"{100 * difference['mean']:+.1f} ({low:+.1f} … {high:+.1f})"
+
+
+def latents(result: dict[str, Any], json: bool) -> None:
+    """A row a width."""
+    if json:
+        emit_json(result)
+        return
+    rows = [
+        [
+            str(row["width"]),
+            f"{row['error']:.4f}",
+            f"{row['pca_error']:.4f}",
+            "" if row["probe"] is None else _percent(row["probe"]),
+            "" if row["pca_probe"] is None else _percent(row["pca_probe"]),
+            f"{row['seconds']:.0f}",
+        ]
+        for row in result["rows"]
+    ]
+    columns = [
+        ("width", "right"),
+        ("error", "right"),
+        ("PCA", "right"),
+        ("probe", "right"),
+        ("PCA", "right"),
+        ("seconds", "right"),
+    ]
+    title = (
+        f"Squared error per unseen pixel; linear probe of {result['num_labels']} labels in turns"
+    )
+    _table(columns, rows, title)
+    for sentence in result["findings"]:
+        print(sentence)
+    if result["picture"]:
+        print(f"Picture: {Path(result['picture']).resolve()}")
+
+
 def evaluation(result: dict[str, Any], json: bool) -> None:
     """The figures of one evaluation."""
     if json:

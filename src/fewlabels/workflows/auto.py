@@ -13,7 +13,6 @@ from fewlabels.data.selection import Selection
 from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, run_baselines, together
 from fewlabels.evaluation.metrics import Evaluation, standard_errors_ahead
 from fewlabels.progress import say
-from fewlabels.randomness import numpy_generator
 from fewlabels.runs.run_folder import RunFolder
 from fewlabels.workflows.adapting import Seen, adapt, keep_mirrored
 from fewlabels.workflows.candidates import Candidate, added_up, best, comparison_row
@@ -28,7 +27,14 @@ from fewlabels.workflows.methods import (
 )
 from fewlabels.workflows.model import BaselineModel, Model
 from fewlabels.workflows.outcome import Outcome
-from fewlabels.workflows.pace import TIMED_STEPS, of_steps, seconds_a_step, throwaway
+from fewlabels.workflows.pace import (
+    FEWEST_STEPS,
+    drawn_images,
+    images_within,
+    of_steps,
+    seconds_a_step,
+    throwaway,
+)
 from fewlabels.workflows.phases import (
     MAX_PSEUDO_LABELS,
     Context,
@@ -38,7 +44,6 @@ from fewlabels.workflows.phases import (
 )
 from fewlabels.workflows.plan import Plan
 from fewlabels.workflows.prepare import Prepared
-from fewlabels.workflows.pretraining import pretrain
 from fewlabels.workflows.views import make_views
 
 DEFAULT_BUDGET = 300.0
@@ -51,9 +56,6 @@ _PRETRAINING_SHARE_OF_TRANSFER = 0.1  # where nothing but the transfer candidate
 _TRIAL_SHARE = {"scratch": 0.03, "transfer": 0.03, "semisupervised": 0.12}
 _RESERVE_SHARE, _RESERVE_SECONDS = 0.03, 9.0
 _RESERVE_SECONDS_AN_IMAGE = 3e-4  # of those whose pseudo-labels are looked at
-
-_FEWEST_STEPS = 30
-"""Optimiser steps below which a network has learnt nothing worth judging."""
 
 _UNJUDGED_BASELINE = "nearest_neighbour"
 """What is shipped where no network fits in the time and nothing could be judged."""
@@ -193,7 +195,7 @@ class _Choice:
     def try_method(self, method: Method) -> None:
         """Train a method for a part of the time in every turn, and judge it."""
         steps = self._steps(method, f"trial of {method.name}", self._trial_seconds(method))
-        if steps < _FEWEST_STEPS:
+        if steps < FEWEST_STEPS:
             self.plan.tell(f"There is no time for {method.name.replace('_', ' ')}.")
             return
         context = self._of_steps(method, steps, len(self.judging.turns[0][0]))
@@ -364,7 +366,7 @@ class _Choice:
 
     def ship_untried(self, method: Method) -> Outcome:
         """A method that could not be judged; without time for it, the nearest labelled image."""
-        trained = self._final(method, least=_FEWEST_STEPS)
+        trained = self._final(method, least=FEWEST_STEPS)
         if trained is None:
             self.plan.tell(
                 f"There is no time for {method.name.replace('_', ' ')}, so the nearest labelled "
@@ -422,21 +424,15 @@ class _Choice:
             return
 
         def decide() -> int:
-            some = self.pool.narrow(np.arange(min(len(self.pool), TIMED_STEPS * batch_size)))
-            phase = pretrain(throwaway(self.context), some).phase
             joint = self.context.settings.unlabelled.pretrained
             share = _PRETRAINING_SHARE if joint else _PRETRAINING_SHARE_OF_TRANSFER
-            steps = share * (self.plan.budget - self.reserve) / seconds_a_step(phase)
-            return int(steps * min(batch_size, len(self.pool)))
+            seconds = share * (self.plan.budget - self.reserve)
+            return images_within(self.context, self.pool, seconds)
 
         config = self.context.settings.pretraining
-        batch_size = config.batch_size
         seen = self.plan.remember("images of pretraining", decide)
-        drawn = np.arange(len(self.pool))
-        count = max(seen, _FEWEST_STEPS * batch_size)
-        if count < len(drawn):
-            rng = numpy_generator(self.context.seed, "pretrain", "draw")
-            drawn = np.sort(rng.permutation(drawn)[:count])
+        drawn = drawn_images(len(self.pool), seen, config.batch_size, self.context.seed)
+        if len(drawn) < len(self.pool):
             self.plan.tell(
                 f"There is time to pretrain on {len(drawn):,} of {len(self.pool):,} images, once."
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from fewlabels.data.image_set import NO_LABEL, ImageSet, Part
 from fewlabels.data.selection import Selection
@@ -62,8 +63,8 @@ def compare(
     if not settings.transfer.strategies:
         raise DataError("`transfer.strategies` is empty: there is nothing to compare with scratch.")
     alone = labels_alone(settings).name
-    data = _without_sealed_test(read_source(settings.data), settings)
-    draws = [_draw(data, settings, number) for number in range(num_draws)]
+    data = without_sealed_test(read_source(settings.data), settings)
+    draws = [draw_labels(data, settings, number) for number in range(num_draws)]
     # An encoder that serves all draws must not have seen the images that score any of them.
     shared_pool = reduce(np.intersect1d, [draw.pool for draw in draws])
     scores: dict[str, list[float]] = {}
@@ -86,7 +87,7 @@ def compare(
     }
 
 
-def _without_sealed_test(data: ImageSet, settings: Settings) -> ImageSet:
+def without_sealed_test(data: ImageSet, settings: Settings) -> ImageSet:
     """Leave out the test images, and copies of them; then nothing can look at their labels."""
     if settings.data.num_labels is not None and (data.parts == Part.TEST).any():
         # The labels are drawn anew for each draw; here only the official test part goes.
@@ -100,7 +101,12 @@ def _without_sealed_test(data: ImageSet, settings: Settings) -> ImageSet:
     return replace(rest, parts=np.zeros_like(rest.parts))
 
 
-def _draw(data: ImageSet, settings: Settings, number: int) -> Draw:
+def draw_labels(data: ImageSet, settings: Settings, number: int) -> Draw:
+    """Share the labelled images out anew.
+
+    Raises:
+        DataError: the split leaves nothing to score on.
+    """
     if settings.data.num_labels is not None:
         available = int((data.labels != NO_LABEL).sum())
         data = hide_labels(data, min(settings.data.num_labels, available), number)
@@ -125,31 +131,52 @@ def _draw(data: ImageSet, settings: Settings, number: int) -> Draw:
 
 def _score(context: Context, draw: Draw, pretrained: Pretrained) -> dict[str, float]:
     strategies: Sequence[str | None] = [None, *context.settings.transfer.strategies]
-    scoring = labelled(draw.data, draw.split.test)
     accuracies = {}
     for strategy in strategies:
         name = f"transfer_{strategy}" if strategy else labels_alone(context.settings).name
-        trained = train_classifier(
-            context,
-            name,
-            labelled(draw.data, draw.split.train),
-            labelled(draw.data, draw.split.validation),
-            draw.data.num_classes,
-            encoder_state=pretrained.encoder.state_dict() if strategy else None,
-            strategy=strategy,
-            statistics_from=Selection(draw.data.images, draw.pool),
-        )
-        probabilities = predict_probabilities(
-            trained.classifier,
-            scoring.images,
-            device=context.compute.device,
-            precision=context.compute.precision,
-        )
-        accuracies[name] = float((probabilities.argmax(axis=1) == scoring.labels).mean())
+        state = pretrained.encoder.state_dict() if strategy else None
+        accuracies[name] = accuracy_of(context, draw, name, state, strategy)
     return accuracies
 
 
-def _verdict(difference: PairedDifference) -> str:
+def accuracy_of(
+    context: Context,
+    draw: Draw,
+    phase: str,
+    encoder_state: dict[str, Tensor] | None,
+    strategy: str | None,
+) -> float:
+    """Train on a draw's labels, and score on its third share.
+
+    Args:
+        context: settings and machine.
+        draw: of the labels.
+        phase: name of the training.
+        encoder_state: weights of a pretrained encoder; None starts from scratch.
+        strategy: of the transfer; None where there is nothing to transfer.
+    """
+    scoring = labelled(draw.data, draw.split.test)
+    trained = train_classifier(
+        context,
+        phase,
+        labelled(draw.data, draw.split.train),
+        labelled(draw.data, draw.split.validation),
+        draw.data.num_classes,
+        encoder_state=encoder_state,
+        strategy=strategy,
+        statistics_from=Selection(draw.data.images, draw.pool),
+    )
+    probabilities = predict_probabilities(
+        trained.classifier,
+        scoring.images,
+        device=context.compute.device,
+        precision=context.compute.precision,
+    )
+    return float((probabilities.argmax(axis=1) == scoring.labels).mean())
+
+
+def verdict(difference: PairedDifference) -> str:
+    """Whether a difference to learning from labels alone is one, in a word."""
     if difference.low is not None and difference.low > 0:
         return "yes"
     if difference.high is not None and difference.high < 0:
@@ -167,5 +194,5 @@ def _row(name: str, values: list[float], alone: list[float]) -> dict[str, Any]:
     if values is not alone:
         difference = paired_difference(values, alone)
         row["difference"] = difference._asdict()
-        row["helps"] = _verdict(difference)
+        row["helps"] = verdict(difference)
     return row

@@ -162,8 +162,8 @@ def load_model(folder: Path) -> AnyModel:
     description = folder / "model.json"
     if (folder.parent / "pretext").is_dir():
         raise RunError(
-            f"The run {folder.parent} has pretrained an encoder, which tells no classes yet. Make a "
-            f"classifier of it with: fewlabels fit DATA --encoder {folder.parent}"
+            f"The run {folder.parent} has pretrained an encoder, which tells no classes yet. Make "
+            f"a classifier of it with: fewlabels fit DATA --encoder {folder.parent}"
         )
     if not description.is_file():
         raise RunError(

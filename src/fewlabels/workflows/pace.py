@@ -6,13 +6,20 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
+from fewlabels.data.selection import Selection
+from fewlabels.randomness import numpy_generator
 from fewlabels.training.trainer import PhaseResult
 from fewlabels.workflows.methods import Method
 from fewlabels.workflows.phases import Context
+from fewlabels.workflows.pretraining import pretrain
 from fewlabels.workflows.settings import Settings
 
 TIMED_STEPS = 8
+
+FEWEST_STEPS = 30
+"""Optimiser steps below which a network has learnt nothing worth judging."""
 
 
 def seconds_a_step(phase: PhaseResult) -> float:
@@ -63,3 +70,32 @@ def of_steps(
     epoch = math.ceil(num_labelled / config.batch_size)
     epochs = max(1, min(config.epochs, steps // epoch))
     return replace(settings, training=replace(config, epochs=epochs))
+
+
+def images_within(context: Context, pool: Selection, seconds: float) -> int:
+    """How many images pretraining sees in so many seconds, each as often as it comes."""
+    batch_size = context.settings.pretraining.batch_size
+    some = pool.narrow(np.arange(min(len(pool), TIMED_STEPS * batch_size)))
+    steps = seconds / seconds_a_step(pretrain(throwaway(context), some).phase)
+    return int(steps * min(batch_size, len(pool)))
+
+
+def drawn_images(num_images: int, seen: int, batch_size: int, seed: int) -> npt.NDArray[np.intp]:
+    """Positions of the images to pretrain on where only `seen` of them are seen in the time."""
+    count = max(seen, FEWEST_STEPS * batch_size)
+    positions = np.arange(num_images)
+    if count >= num_images:
+        return positions
+    return np.sort(numpy_generator(seed, "pretrain", "draw").permutation(positions)[:count])
+
+
+def pretraining_within(
+    context: Context, pool: Selection, seconds: float
+) -> tuple[Context, Selection]:
+    """A context with as many epochs as fit in the time, and the images that they go over."""
+    config = context.settings.pretraining
+    seen = images_within(context, pool, seconds)
+    drawn = drawn_images(len(pool), seen, config.batch_size, context.seed)
+    epochs = max(1, seen // len(drawn))
+    settings = replace(context.settings, pretraining=replace(config, epochs=epochs))
+    return replace(context, settings=settings), pool.narrow(drawn)

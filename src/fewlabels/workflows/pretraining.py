@@ -72,7 +72,7 @@ def check_pretext(context: Context, images: Images) -> None:
         if context.view("contrast", images) is None:
             raise ConfigError(
                 f"{name} compares differently augmented views of an image; without augmentation "
-                "they are all the same. Use --augment auto, or another objective."
+                "they are all the same. Set augment.name to auto, or use another objective."
             )
         if settings.pretraining.batch_size < 2:
             raise ConfigError(
