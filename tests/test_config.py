@@ -14,7 +14,7 @@ from fewlabels.errors import ConfigError, UnknownNameError
 from fewlabels.lookup import find
 from fewlabels.networks import NETWORKS
 from fewlabels.networks.mlp import MLPConfig
-from fewlabels.pretext.autoencoder import AutoencoderConfig
+from fewlabels.pretext.masked_autoencoder import MaskedAutoencoderConfig
 from fewlabels.training.settings import TrainingConfig, build_training
 from fewlabels.workflows.recipes import recipes
 from fewlabels.workflows.settings import build_settings, load_settings
@@ -128,9 +128,9 @@ def test_unknown_names_list_close_matches() -> None:
             "`x.norm`: Unknown norm 'btach'. Did you mean 'batch'? "
             "Allowed: batch, group, instance, layer, none.",
         ),
-        (AutoencoderConfig, {"mask": 1.0}, "`x.mask` must be less than 1. Got 1.0."),
+        (MaskedAutoencoderConfig, {"mask": 1.0}, "`x.mask` must be less than 1. Got 1.0."),
         (
-            AutoencoderConfig,
+            MaskedAutoencoderConfig,
             {"augmented": "maybe"},
             "`x.augmented` must be true or false. Got 'maybe'.",
         ),
