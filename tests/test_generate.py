@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from scipy.linalg import sqrtm
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -244,15 +245,120 @@ def test_a_classifier_from_an_encoder(
     # Frozen, the encoder's weights are those of the run.
     (path,) = tmp_path.iterdir()
     artefact = load_artefact(variational)
-    from safetensors.torch import load_file
-
     kept = load_file(path / "checkpoints" / "transfer_frozen.safetensors")
     ours = artefact.objective.finished_encoder().state_dict()
     weight = "layers.0.0.weight"
     torch.testing.assert_close(kept[f"objective/classifier.encoder.{weight}"], ours[weight])
     error = error_of(capsys, *command, "--set", "network.widths=[5]")
     assert "--encoder" in error
-    error = error_of(capsys, *command, "--set", "split.seed=7")
-    assert "were pretrained on" in error
+    assert result["warnings"] == []
+    result = run_json(capsys, *command, "--set", "split.seed=7")
+    (warning,) = result["warnings"]
+    assert "sealed test images, though without their labels" in warning
+    assert warning in (Path(result["run"]) / "report.html").read_text()
     error = error_of(capsys, "fit", "digits", "--encoder", str(path), "--out", str(tmp_path))
     assert "fewlabels pretrain DATA" in error
+
+
+def test_images_without_any_label(tmp_path: Path) -> None:
+    images = load_digits().images.astype(np.uint8) * 15
+    np.savez(tmp_path / "digits.npz", images=images)
+    out = tmp_path / "runs"
+    command = ["pretrain", str(tmp_path / "digits.npz"), "--set", "pretraining.epochs=2"]
+    assert run([*command, "--set", "network.widths=[32]", "--out", str(out)]) == 0
+    (path,) = out.iterdir()
+    result = json.loads((path / "result.json").read_text())
+    assert result["probe"] == {"num_labels": 0}
+    assert "two labels in each class" in (path / "report.html").read_text()
+
+
+def test_an_interrupted_pretraining_goes_on(tmp_path: Path) -> None:
+    """With its last checkpoint and its result taken away, it ends the same."""
+    path = pretrained(tmp_path, "generative_adversarial", "--set", "run.precision=32")
+    before = load_file(path / "pretext" / "weights.safetensors")
+    for name in ("result.json", "report.html", "pretext/pretext.json"):
+        (path / name).unlink()
+    assert run(["resume", str(path)]) == 0
+    after = load_file(path / "pretext" / "weights.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((path / "result.json").read_text())["task"] == "pretrain"
+
+
+def test_objectives_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "objectives.svg"
+    names = "autoencoder,contrastive,diffusion"
+    result = run_json(
+        capsys,
+        *("compare", "digits", "--pretext", names, "--draws", "2", "--seconds", "1"),
+        *("--num-labels", "60", "--set", "network.widths=[64,32]", "--set", "training.epochs=15"),
+        *("--picture", str(picture)),
+    )
+    rows = {row["name"]: row for row in result["rows"]}
+    assert set(rows) == {"scratch", "autoencoder", "contrastive"}
+    assert "U-Net" in result["left_out"]["diffusion"]
+    for name in ("autoencoder", "contrastive"):
+        assert rows[name]["helps"] in ("yes", "no, it hurts", "not shown")
+        assert len(rows[name]["accuracies"]) == 2
+        assert 0 < rows[name]["probe"] <= 1
+        assert rows[name]["memory"] is None or rows[name]["memory"] > 1e6
+    assert "<svg" in picture.read_text()
+    error = error_of(capsys, "compare", "digits", "--pretext", "contrastve")
+    assert "'contrastive'" in error
+
+
+def test_latent_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "widths.png"
+    result = run_json(
+        capsys,
+        *("latent-size", "digits", "--widths", "2,8,16", "--picture", str(picture)),
+        *("--set", "pretraining.epochs=30", "--set", "network.widths=[64]"),
+    )
+    errors = [row["error"] for row in result["rows"]]
+    references = [row["pca_error"] for row in result["rows"]]
+    assert [row["width"] for row in result["rows"]] == [2, 8, 16]
+    assert errors == sorted(errors, reverse=True)
+    assert references == sorted(references, reverse=True)
+    assert Image.open(picture).width > 400
+    error = error_of(capsys, "latent-size", "digits", "--widths", "2,x")
+    assert "--widths 2,8,32" in error
+    error = error_of(capsys, "latent-size", "digits", "--set", "network.name=lenet")
+    assert "network.name = mlp" in error
+
+
+@pytest.mark.parametrize("objective", ["diffusion", "variational_autoencoder"])
+def test_steps_and_grids(
+    objective: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--set", "pretraining.epochs=1", "--num-labels", "60", "--out", str(tmp_path)]
+    if objective == "diffusion":
+        rest = ["--set", "network.width=4", "--set", "network.depth=1"]
+        rest += ["--set", "pretext.sampling_steps=12"]
+        show, width = "steps", 10
+    else:
+        rest, show, width = ["--set", "pretext.latent=2"], "grid", 20
+    assert run(["pretrain", "digits", "--objective", objective, *rest, *common]) == 0
+    (path,) = tmp_path.iterdir()
+    output = tmp_path / "picture.png"
+    command = ["generate", str(path), "--show", show, "--count", "3", "-o", str(output)]
+    assert run_json(capsys, *command)["shown"] == show
+    assert Image.open(output).width == width * (56 + 2) - 2
+
+
+def test_a_classifier_judges_and_chooses(
+    variational: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = run_json(
+        capsys,
+        *("fit", "digits", "--recipe", "scratch", "--set", "training.epochs=30"),
+        *("--set", "network.widths=[32]", "--out", str(tmp_path / "runs")),
+    )
+    output = str(tmp_path / "out.png")
+    judged = ["generate", str(variational), "--classifier", fitted["run"], "-o", output]
+    quality = run_json(capsys, *judged)["quality"]
+    assert sum(quality["shares"].values()) == pytest.approx(1)
+    assert 0 <= quality["sure"] <= 1
+    assert quality["distance"] > quality["floor"] > 0
+    common = max(quality["shares"], key=lambda name: quality["shares"][name])
+    found = run_json(capsys, *judged, "--class", common, "--count", "5")
+    assert found["tried"] >= 5
+    assert "'zero'" in error_of(capsys, *judged, "--class", "zero")

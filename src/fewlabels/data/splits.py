@@ -73,6 +73,18 @@ class Split:
     unused: Positions
     excluded: Positions
 
+    @classmethod
+    def without_labels(cls, data: ImageSet) -> Split:
+        """Of images without any label: nothing to learn from or to measure on.
+
+        An official test part is kept out nevertheless, as its labels may come later.
+        """
+        nothing = as_positions([])
+        test_part = by_id(data, np.flatnonzero(data.parts == Part.TEST))
+        return cls(
+            train=nothing, validation=nothing, test=nothing, unused=nothing, excluded=test_part
+        )
+
     def pretraining(self, num_images: int) -> Positions:
         """Positions of all images that may be learnt from without labels.
 

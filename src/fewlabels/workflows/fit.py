@@ -225,7 +225,7 @@ def _made_of(context: Context, prepared: Prepared, outcome: Outcome) -> dict[str
             "precision": context.compute.precision,
         },
         "decisions": [*_decisions(context, prepared), *outcome.decisions],
-        "warnings": [],
+        "warnings": check_encoder(context.settings, prepared),
         "problems": [vars(problem) for problem in problems[:50]],
         "num_problems": len(problems),
     }

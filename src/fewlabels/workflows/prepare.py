@@ -87,13 +87,17 @@ def prepare(
         DataError: the images or labels cannot be used.
     """
     data = read_source(settings.data)
-    check_trainable(data, settings.split.least_per_class)
+    needs_none = settings.run.task == "pretrain" and not len(data.labelled)
+    if not needs_none:
+        check_trainable(data, settings.split.least_per_class)
     if settings.data.num_labels is not None:
         data = hide_labels(data, settings.data.num_labels, settings.data.label_seed)
-    if saved_split is None:
-        split = make_split(data, settings.split)
-    else:
+    if saved_split is not None:
         split = Split.from_json(saved_split, data)
+    elif needs_none:
+        split = Split.without_labels(data)
+    else:
+        split = make_split(data, settings.split)
     without_test, sealed = seal(data, split)
     return Prepared(only_split_labels(without_test, split), split, sealed), data
 

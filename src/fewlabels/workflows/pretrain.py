@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import fewlabels
 from fewlabels.data.selection import Selection
@@ -167,9 +168,11 @@ def _missing_classes(
     device = context.compute.device
     probe: Any = linear_probe()
     probe.fit(extract_features(done.encoder, labelled.images, device=device), labelled.labels)
-    made = objective.generate(_JUDGED_SAMPLES, generator(context.seed, "judged", device=device))
+    with torch.no_grad():
+        random = generator(context.seed, "judged", device=device)
+        made = objective.generate(_JUDGED_SAMPLES, random).float().cpu().numpy()
     shares = []
-    for images in (pool[: 2 * _JUDGED_SAMPLES], made.detach().float().cpu().numpy()):
+    for images in (pool[: 2 * _JUDGED_SAMPLES], made):
         guesses = probe.predict(extract_features(done.encoder, images, device=device))
         shares.append(np.array([(guesses == label).mean() for label in probe.classes_]))
     missing = probe.classes_[shares[1] < _LEAST_SHARE * shares[0]]
