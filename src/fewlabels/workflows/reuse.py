@@ -86,6 +86,6 @@ def check_encoder(settings: Settings, prepared: Prepared) -> list[str]:
         return []
     return [
         f"The encoder of {run} has seen {seen:,} of the {len(test):,} sealed test images, though "
-        "without their labels: the test accuracy may flatter a little. With the split and the seeds "
+        "without their labels: the test accuracy may flatter a little. With the split and seeds "
         "of that run (they stand in its config.toml) it would not have."
     ]
