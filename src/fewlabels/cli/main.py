@@ -466,7 +466,9 @@ def resume(
     """Finish an interrupted run exactly as it would have gone on."""
     from fewlabels.workflows.fit import resume as run_resume
 
-    output.fit_result(run_resume(run, open_test_set=open_test), json)
+    result = run_resume(run, open_test_set=open_test)
+    shown = output.pretraining if result.get("task") == "pretrain" else output.fit_result
+    shown(result, json)
 
 
 def main() -> None:

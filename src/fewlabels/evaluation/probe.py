@@ -47,6 +47,7 @@ def probe_features(
     if len(labels) > MAX_LABELS:
         chosen = np.random.default_rng(seed).permutation(len(labels))[:MAX_LABELS]
         features, labels = features[chosen], labels[chosen]
+    seed %= 2**32  # all that scikit-learn takes
     counts = np.unique(labels, return_counts=True)[1]
     if len(counts) < 2 or counts.min() < 2:
         return {}

@@ -63,6 +63,8 @@ class DenoisingAutoencoder(Autoencoder):
     2008).
     """
 
+    may_copy: ClassVar[bool] = False
+
     def loss(self, batch: Batch, step: int) -> StepResult:
         """Mean error per pixel against the undamaged images."""
         damaged = self.damage(batch.images, batch.generator)

@@ -54,7 +54,10 @@ class HasLatents(ABC):
 
     Attributes:
         num_latents: L.
+        may_copy: whether so many latents as pixels could hold the image without learning anything.
     """
+
+    may_copy: ClassVar[bool] = True
 
     num_latents: int
 

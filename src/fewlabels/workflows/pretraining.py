@@ -86,7 +86,8 @@ def check_pretext(context: Context, images: Images) -> None:
             "pretraining.patience to 0."
         )
     pixels = int(np.prod(shape))
-    if isinstance(objective, HasLatents) and objective.num_latents >= pixels:
+    copies = isinstance(objective, HasLatents) and type(objective).may_copy
+    if copies and objective.num_latents >= pixels:
         warnings.warn(
             f"The images have {pixels:,} values and the latent {objective.num_latents:,}: it may "
             "copy them without learning anything. Use a narrower one.",
