@@ -13,6 +13,7 @@ from scipy.stats import chisquare
 
 from fewlabels.contracts import ImageShape
 from fewlabels.networks.wide_resnet import WideResNetConfig
+from fewlabels.pretext.denoising_autoencoder import DenoisingAutoencoderConfig
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS
 from fewlabels.workflows.settings import Settings
 
@@ -99,10 +100,21 @@ def _pretrained(settings: Settings, seen: Seen) -> _Decision:
     )
 
 
+def _pretext(settings: Settings, seen: Seen) -> _Decision:
+    """Views of an image that are all the same cannot be compared."""
+    if settings.pretext.num_views == 1 or settings.augment_policy != "none":
+        return {}, ""
+    return {"pretext": DenoisingAutoencoderConfig()}, (
+        "Pretraining repairs damaged images in place of comparing views of one, as without "
+        "augmentation there is only one view."
+    )
+
+
 _DECISIONS: dict[str, Callable[[Settings, Seen], _Decision]] = {
     "network": _network,
     "alignment": _alignment,
     "graph_start": _start,
+    "pretext": _pretext,
     "pretrained": _pretrained,
 }
 

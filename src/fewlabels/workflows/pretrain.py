@@ -180,6 +180,6 @@ def _missing_classes(
         return None
     return (
         f"Mode collapse: of {len(probe.classes_)} classes, {len(missing)} hardly occur among "
-        f"{_JUDGED_SAMPLES} made images, by a probe on the run's own features. Try more epochs or a "
-        "smaller learning rate; for an adversarial network also a larger pretext.r1."
+        f"{_JUDGED_SAMPLES} made images, by a probe on the run's own features. Try more epochs or "
+        "a smaller learning rate; for an adversarial network also a larger pretext.r1."
     )

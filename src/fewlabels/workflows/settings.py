@@ -96,7 +96,9 @@ class AutoConfig:
     time_budget: NonNegativeFloat | Literal["auto"] = "auto"
     # What it may decide once it has seen the images; what a file or the command line names is left
     # as it was set there.
-    decides: tuple[Literal["network", "alignment", "graph_start", "pretrained"], ...] = ()
+    decides: tuple[
+        Literal["network", "alignment", "graph_start", "pretext", "pretrained"], ...
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
@@ -207,6 +209,7 @@ _DECIDED_BY = {
     "network": ("network",),
     "alignment": ("semisupervised", "alignment"),
     "graph_start": ("semisupervised", "graph_start"),
+    "pretext": ("pretext",),
     "pretrained": ("unlabelled", "pretrained"),
 }
 """From a decision of the recipe auto to the setting that takes it out of its hands."""
