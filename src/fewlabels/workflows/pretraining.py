@@ -86,8 +86,7 @@ def check_pretext(context: Context, images: Images) -> None:
             "pretraining.patience to 0."
         )
     pixels = int(np.prod(shape))
-    copies = isinstance(objective, HasLatents) and type(objective).may_copy
-    if copies and objective.num_latents >= pixels:
+    if isinstance(objective, HasLatents) and objective.may_copy and objective.num_latents >= pixels:
         warnings.warn(
             f"The images have {pixels:,} values and the latent {objective.num_latents:,}: it may "
             "copy them without learning anything. Use a narrower one.",
