@@ -134,7 +134,11 @@ def test_the_librarys_own_weights_fit(name: str) -> None:
     else:
         rest = {"init_weights": False} if called == "googlenet" else {}
         whole = torchvision.models.get_model(called, weights=None, **rest)
-    load_state(pretrained(name).build((3, 64, 64), gen()), whole.state_dict(), name)
+    encoder = pretrained(name).build((3, 64, 64), gen())
+    load_state(encoder, whole.state_dict(), name)
+    theirs = whole.state_dict()
+    for key, weight in encoder.module.named_parameters():
+        assert torch.equal(weight, theirs[key]), key
 
 
 def test_weights_of_old_files_and_of_several_devices_fit() -> None:

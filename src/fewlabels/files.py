@@ -54,6 +54,18 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def check_folder_of(path: Path) -> None:
+    """Refuse a file whose folder is missing, before anything takes time.
+
+    Raises:
+        StorageError: the folder does not exist.
+    """
+    if not path.resolve().parent.is_dir():
+        raise StorageError(
+            f"Cannot write {path}: the folder {path.parent} does not exist. Create it first."
+        )
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
     """Let `write` fill a temporary file beside `path`, then move it there in one step.
 

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from fewlabels.errors import ConfigError, StorageError
-from fewlabels.files import write_atomically
+from fewlabels.errors import ConfigError
+from fewlabels.files import check_folder_of, write_atomically
 from fewlabels.plots.figure import write_figure
 
 ENDINGS = (".svg", ".png", ".pdf")
@@ -30,10 +30,7 @@ def check_picture(file: Path | None) -> None:
         raise ConfigError(
             f"The picture {file} must end in {', '.join(ENDINGS)}. Got {file.suffix!r}."
         )
-    if not file.resolve().parent.is_dir():
-        raise StorageError(
-            f"Cannot write {file}: the folder {file.parent} does not exist. Create it first."
-        )
+    check_folder_of(file)
 
 
 def write_picture(figure: Figure, file: Path) -> None:

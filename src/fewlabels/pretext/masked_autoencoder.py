@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -94,9 +95,9 @@ class MaskedAutoencoder(Pretext, Reconstructs):
         self.grid = (-(-height // size), -(-width // size))
         self.num_patches = self.grid[0] * self.grid[1]
 
+    @abstractmethod
     def draw(self, images: Tensor, order: Tensor) -> Tensor:
         """Images (B, C, H, W) drawn anew, from the first patches of `order`, int64 (B, T)."""
-        raise NotImplementedError
 
     @property
     def num_visible(self) -> int:

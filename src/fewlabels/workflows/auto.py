@@ -21,6 +21,7 @@ from fewlabels.workflows.methods import (
     Method,
     Pretraining,
     labels_alone,
+    pretrains,
     semisupervised,
     train,
     transfer,
@@ -44,6 +45,7 @@ from fewlabels.workflows.phases import (
 )
 from fewlabels.workflows.plan import Plan
 from fewlabels.workflows.prepare import Prepared
+from fewlabels.workflows.pretraining import check_pretext
 from fewlabels.workflows.views import make_views
 
 DEFAULT_BUDGET = 300.0
@@ -140,6 +142,8 @@ class _Choice:
         settings = adapt(self.context.settings, seen, self.plan.tell)
         self.context = replace(self.context, settings=settings)
         check_objective(self.context, self.judging.labelled, self.num_classes)
+        if pretrains(settings):
+            check_pretext(self.context, self.pool)
 
     def try_baselines(self) -> None:
         """Cheap classifiers on pixels, in the same turns as everything else."""

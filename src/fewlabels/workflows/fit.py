@@ -27,14 +27,15 @@ from fewlabels.workflows.course import (
     phase_row,
     saying_how_to_go_on,
 )
-from fewlabels.workflows.methods import Method, Pretraining, methods, train
+from fewlabels.workflows.methods import Method, Pretraining, methods, pretrains, train
 from fewlabels.workflows.model import Model, save_model
 from fewlabels.workflows.outcome import Outcome
 from fewlabels.workflows.phases import Context, Trained, check_objective
 from fewlabels.workflows.pictures import comparable_with_pca, pretraining_facts, save_pictures
 from fewlabels.workflows.prepare import Prepared, prepare
 from fewlabels.workflows.pretrain import complete_pretraining
-from fewlabels.workflows.reuse import check_encoder
+from fewlabels.workflows.pretraining import check_pretext
+from fewlabels.workflows.reuse import check_encoder, encoder_warnings
 from fewlabels.workflows.settings import Settings, build_settings
 from fewlabels.workflows.testing import open_test
 from fewlabels.workflows.views import make_views
@@ -65,8 +66,12 @@ def fit(
         )
     started = time.perf_counter() if started is None else started
     prepared, data = prepare(settings)
-    Context.of(settings).check_network(prepared.data.images)
+    context = Context.of(settings)
+    context.check_network(prepared.data.images)
     check_encoder(settings, prepared)
+    # Recipe auto may still choose another objective; it checks that itself.
+    if not settings.auto.enabled and pretrains(settings):
+        check_pretext(context, prepared.data.images)
     folder = begin_run(runs, settings, prepared)
     with saying_how_to_go_on(folder):
         return complete(
@@ -225,7 +230,7 @@ def _made_of(context: Context, prepared: Prepared, outcome: Outcome) -> dict[str
             "precision": context.compute.precision,
         },
         "decisions": [*_decisions(context, prepared), *outcome.decisions],
-        "warnings": check_encoder(context.settings, prepared),
+        "warnings": encoder_warnings(context.settings, prepared),
         "problems": [vars(problem) for problem in problems[:50]],
         "num_problems": len(problems),
     }

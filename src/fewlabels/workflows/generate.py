@@ -14,10 +14,10 @@ from scipy.special import ndtri
 
 from fewlabels.data import load_for_prediction
 from fewlabels.data.selection import Selection
-from fewlabels.errors import DataError, RunError, StorageError
+from fewlabels.errors import DataError, RunError
 from fewlabels.evaluation.predict import extract_features
 from fewlabels.evaluation.sample_quality import judge_samples
-from fewlabels.files import write_bytes
+from fewlabels.files import check_folder_of, write_bytes
 from fewlabels.lookup import find
 from fewlabels.plots.sheet import image_sheet
 from fewlabels.pretext import able
@@ -28,7 +28,7 @@ from fewlabels.runs.run_folder import open_run, read_json
 from fewlabels.training.device import Compute, choose
 from fewlabels.workflows.artefact import Artefact, load_artefact
 from fewlabels.workflows.model import Model, load_model
-from fewlabels.workflows.prepare import prepare, read_source
+from fewlabels.workflows.prepare import prepare
 from fewlabels.workflows.settings import build_settings
 
 COLUMNS = 8
@@ -69,7 +69,7 @@ def generate(
         DataError: no such class, or hardly any image of it is drawn.
         StorageError: the picture cannot be written.
     """
-    _check_output(output)
+    check_folder_of(output)
     artefact = load_artefact(run)
     objective = artefact.objective
     compute = choose("auto", "32")
@@ -107,7 +107,7 @@ def reconstruct_images(
         RunError: the run cannot do that.
         DataError: the images cannot be read.
     """
-    _check_output(output)
+    check_folder_of(output)
     artefact = load_artefact(run)
     objective = artefact.objective
     if not isinstance(objective, Reconstructs):
@@ -131,7 +131,7 @@ def interpolate(
         RunError: the run keeps no latents.
         DataError: the images cannot be read.
     """
-    _check_output(output)
+    check_folder_of(output)
     artefact = load_artefact(run)
     objective = artefact.objective
     if not isinstance(objective, HasLatents):
@@ -146,13 +146,6 @@ def interpolate(
         between = objective.from_latents((1 - shares) * start + shares * end).float().numpy()
     write_bytes(output, image_sheet(np.concatenate([ends[0], between, ends[1]]), steps + 2))
     return {"run": str(run), "output": str(output), "steps": steps}
-
-
-def _check_output(output: Path) -> None:
-    if not output.resolve().parent.is_dir():
-        raise StorageError(
-            f"Cannot write {output}: the folder {output.parent} does not exist. Create it first."
-        )
 
 
 def _as_float(images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -237,9 +230,7 @@ def _quality(
     artefact: Artefact, maker: Maker, model: Model, seed: int, compute: Compute
 ) -> dict[str, Any]:
     """Figures of made images beside real ones that the pretraining was allowed to see."""
-    settings = build_settings(open_run(artefact.run).read_config())
-    prepared, _ = prepare(settings, read_json(open_run(artefact.run).splits))
-    pool = Selection(prepared.data.images, prepared.split.pretraining(len(prepared.data)))
+    pool = _pool(artefact)
     order = numpy_generator(seed, "judged").permutation(len(pool))[: 2 * JUDGED]
     real, made = pool[order], _made(maker, min(JUDGED, len(order) // 2), seed + 1, compute)
     encoder = model.classifier.encoder.to(compute.device)
@@ -249,6 +240,13 @@ def _quality(
     quality = judge_samples(theirs, ours, model.predict(made, compute))
     shares = dict(zip(model.class_names, quality.shares, strict=True))
     return {**asdict(quality), "shares": shares, "num_made": len(made), "num_real": len(real)}
+
+
+def _pool(artefact: Artefact) -> Selection:
+    """The images that the pretraining was allowed to see."""
+    folder = open_run(artefact.run)
+    prepared, _ = prepare(build_settings(folder.read_config()), read_json(folder.splits))
+    return Selection(prepared.data.images, prepared.split.pretraining(len(prepared.data)))
 
 
 def _steps(
@@ -282,17 +280,16 @@ def _grid(
         places = ndtri(np.linspace(0.03, 0.97, GRID_SIDE))
         axes = [places, places]
     else:
-        settings = build_settings(open_run(artefact.run).read_config())
-        data = read_source(settings.data)
+        some = torch.from_numpy(_as_float(_pool(artefact)[:JUDGED])).to(compute.device)
         with torch.no_grad():
-            some = _as_float(np.asarray(data.images[:JUDGED]))
-            known = objective.to_latents(torch.from_numpy(some)).numpy()
+            known = objective.to_latents(some).float().cpu().numpy()
         low, high = np.quantile(known, (0.02, 0.98), axis=0)
         axes = list(np.linspace(low, high, GRID_SIDE).T)
     plane = np.stack(np.meshgrid(axes[0], axes[1][::-1]), axis=-1).reshape(-1, 2)
     with torch.no_grad():
-        drawn = objective.from_latents(torch.from_numpy(plane.astype(np.float32)))
-    return drawn.float().numpy(), GRID_SIDE
+        latents = torch.from_numpy(plane.astype(np.float32)).to(compute.device)
+        drawn = objective.from_latents(latents)
+    return drawn.float().cpu().numpy(), GRID_SIDE
 
 
 _SHOWN = {"steps": _steps, "grid": _grid}

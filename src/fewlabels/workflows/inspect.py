@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabels.data.inspect import contact_sheet, inspect_images
-from fewlabels.errors import StorageError
+from fewlabels.files import check_folder_of
 from fewlabels.workflows.prepare import read_source
 from fewlabels.workflows.settings import DataConfig
 
@@ -20,10 +20,8 @@ def inspect_source(
         DataError: the images cannot be read.
         StorageError: the sheet cannot be written.
     """
-    if sheet is not None and not sheet.resolve().parent.is_dir():
-        raise StorageError(
-            f"Cannot write {sheet}: the folder {sheet.parent} does not exist. Create it first."
-        )
+    if sheet is not None:
+        check_folder_of(sheet)
     data = read_source(DataConfig(source=source, labels=labels, image_size=image_size))
     facts = inspect_images(data).to_dict()
     if sheet is not None:

@@ -19,7 +19,7 @@ from fewlabels.workflows.phases import (
     train_classifier,
     train_jointly,
 )
-from fewlabels.workflows.pretraining import Pretrained, check_pretext, pretrain
+from fewlabels.workflows.pretraining import Pretrained, pretrain
 from fewlabels.workflows.settings import Settings
 
 Kind = Literal["scratch", "transfer", "semisupervised"]
@@ -79,6 +79,13 @@ def methods(settings: Settings, num_unlabelled: int) -> list[Method]:
             return [*chosen, semisupervised(settings)]
         say("There are no unlabelled images, so the labels have to do alone.")
     return chosen
+
+
+def pretrains(settings: Settings) -> bool:
+    """Whether any method starts from an encoder that is yet to be pretrained."""
+    return settings.transfer.encoder == "none" and any(
+        method.pretrained for method in methods(settings, 1)
+    )
 
 
 def train(
@@ -153,7 +160,6 @@ class Pretraining:
                 self._given = encoder.state_dict()
             return self._given
         if self.done is None:
-            check_pretext(self._context, self._pool)
             say(f"Pretraining on {len(self._pool):,} images without labels …")
             self.done = pretrain(self._context, self._pool)
         return self.done.encoder.state_dict()

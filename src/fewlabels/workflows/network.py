@@ -11,15 +11,13 @@ import torch
 from fewlabels.config import parse_assignments
 from fewlabels.contracts import ImageShape
 from fewlabels.errors import ConfigError
-from fewlabels.files import write_atomically
 from fewlabels.networks import NETWORKS, network_settings
 from fewlabels.networks.classifier import Classifier, is_fully_connected
 from fewlabels.networks.summary import StageSummary, summarise, summarise_decoder
 from fewlabels.networks.weights import load_initial
-from fewlabels.plots.figure import write_figure
+from fewlabels.plots.comparisons import check_picture, write_picture
 from fewlabels.plots.network import draw_network
 
-_ENDINGS = (".svg", ".png", ".pdf")
 _MOST_CHANNELS, _LARGEST_SIDE = 256, 4_096
 
 
@@ -71,10 +69,7 @@ def describe_network(
             another architecture.
         StorageError: the drawing cannot be written.
     """
-    if drawing is not None and drawing.suffix.lower() not in _ENDINGS:
-        raise ConfigError(
-            f"The drawing {drawing} must end in {', '.join(_ENDINGS)}. Got {drawing.suffix!r}."
-        )
+    check_picture(drawing)
     values = parse_assignments(assignments)
     unknown = sorted(set(values) - {"network"})
     if unknown:
@@ -106,9 +101,7 @@ def describe_network(
     }
     if drawing is not None:
         title = f"{name}: {totals['num_parameters']:,} parameters"
-        figure = draw_network(title, shape, stages)
-        ending = drawing.suffix.lower().removeprefix(".")
-        write_atomically(drawing, lambda file: write_figure(figure, file, ending))
+        write_picture(draw_network(title, shape, stages), drawing)
     return {
         "network": name,
         "image_shape": list(shape),

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from fewlabels.data import load_for_prediction
 from fewlabels.data.image_set import NO_LABEL, ImageSet, Problem
-from fewlabels.errors import DataError, StorageError
+from fewlabels.errors import DataError
 from fewlabels.evaluation.metrics import evaluate
-from fewlabels.files import write_text
+from fewlabels.files import check_folder_of, write_text
 from fewlabels.lookup import find
 from fewlabels.progress import say
 from fewlabels.runs.run_folder import open_run
@@ -43,10 +43,7 @@ def predict_run(run: Path, images: str, output: Path, views: str = "auto") -> di
         DataError: the images cannot be read.
         StorageError: the file cannot be written.
     """
-    if not output.resolve().parent.is_dir():
-        raise StorageError(
-            f"Cannot write {output}: the folder {output.parent} does not exist. Create it first."
-        )
+    check_folder_of(output)
     model, data, probabilities = _apply(run, images, views=views)
     best = probabilities.argmax(axis=1)
     write_text(output, _predictions_csv(data.ids, best, probabilities, model.class_names))

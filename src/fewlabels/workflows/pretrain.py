@@ -70,7 +70,6 @@ def pretrain_run(settings: Settings, runs: Path) -> dict[str, Any]:
     """
     prepared, _ = prepare(settings)
     context = Context.of(settings)
-    context.check_network(prepared.data.images)
     check_pretext(context, prepared.data.images)
     folder = begin_run(runs, settings, prepared)
     with saying_how_to_go_on(folder):

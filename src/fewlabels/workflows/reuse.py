@@ -54,17 +54,14 @@ def settings_with_encoder(
     )
 
 
-def check_encoder(settings: Settings, prepared: Prepared) -> list[str]:
+def check_encoder(settings: Settings, prepared: Prepared) -> None:
     """Refuse an encoder of other images' size.
-
-    Returns:
-        Sentences of warning where it may have seen the sealed test images, though not their labels.
 
     Raises:
         DataError: the images are of another size.
     """
     if settings.transfer.encoder == "none":
-        return []
+        return
     run = Path(settings.transfer.encoder)
     artefact = load_artefact(run)
     shape = prepared.data.image_shape
@@ -75,6 +72,13 @@ def check_encoder(settings: Settings, prepared: Prepared) -> list[str]:
             f"--image-size {artefact.image_shape[1]}x{artefact.image_shape[2]}, or pretrain on "
             "these images."
         )
+
+
+def encoder_warnings(settings: Settings, prepared: Prepared) -> list[str]:
+    """Sentences where the encoder has seen the sealed test images, though not their labels."""
+    if settings.transfer.encoder == "none":
+        return []
+    run = Path(settings.transfer.encoder)
     folder = open_run(run)
     if read_json(folder.environment)["images"] != images_digest(prepared.data.images):
         return []  # other images
