@@ -76,15 +76,8 @@ def compare_pretexts(
     pool = Selection(data.images, reduce(np.intersect1d, [draw.pool for draw in draws]))
     alone = labels_alone(settings).name
     strategy = settings.transfer.strategies[-1] if settings.transfer.strategies else "full"
+    learnt, left_out = _learn_all(settings, chosen, pool, seconds)
     scores: dict[str, list[float]] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    left_out: dict[str, str] = {}
-    learnt: dict[str, _Learnt] = {}
-    for name in chosen:
-        try:
-            learnt[name] = _learn(settings, name, pool, seconds)
-        except ConfigError as error:
-            left_out[name] = str(error)
     for number, draw in enumerate(draws):
         context = Context.of(replace(settings, run=replace(settings.run, seed=number)))
         scores.setdefault(alone, []).append(accuracy_of(context, draw, alone, None, None))
@@ -93,22 +86,10 @@ def compare_pretexts(
             scores.setdefault(name, []).append(found)
         shown = ", ".join(f"{name} {values[-1]:.1%}" for name, values in scores.items())
         say(f"Draw {number + 1} of {num_draws}: {shown}")
-    for name, values in scores.items():
-        rows[name] = {
-            "name": name,
-            "mean": float(np.mean(values)),
-            "std": float(np.std(values, ddof=1)),
-            "accuracies": values,
-        }
-        if name in learnt:
-            difference = paired_difference(values, scores[alone])
-            rows[name] |= {
-                "difference": difference._asdict(),
-                "helps": verdict(difference),
-                "probe": _probe(learnt[name], draws),
-                "seconds": learnt[name].seconds,
-                "memory": learnt[name].memory,
-            }
+    rows = {
+        name: _row(name, values, scores[alone], learnt.get(name), draws)
+        for name, values in scores.items()
+    }
     ordered = sorted(rows.values(), key=lambda row: -row["mean"])
     if picture is not None:
         title = f"{data.source}: {settings.network.name}, {num_draws} draws of the labels"
@@ -125,6 +106,42 @@ def compare_pretexts(
         "left_out": left_out,
         "picture": None if picture is None else str(picture),
     }
+
+
+def _row(
+    name: str, values: list[float], alone: list[float], learnt: _Learnt | None, draws: list[Draw]
+) -> dict[str, Any]:
+    """The figures of one objective, or of learning from labels alone."""
+    row: dict[str, Any] = {
+        "name": name,
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)),
+        "accuracies": values,
+    }
+    if learnt is None:
+        return row
+    difference = paired_difference(values, alone)
+    return row | {
+        "difference": difference._asdict(),
+        "helps": verdict(difference),
+        "probe": _probe(learnt, draws),
+        "seconds": learnt.seconds,
+        "memory": learnt.memory,
+    }
+
+
+def _learn_all(
+    settings: Settings, names: list[str], pool: Selection, seconds: float
+) -> tuple[dict[str, _Learnt], dict[str, str]]:
+    """What each objective has learnt, and why those are left out that do not fit the network."""
+    learnt: dict[str, _Learnt] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            learnt[name] = _learn(settings, name, pool, seconds)
+        except ConfigError as error:
+            left_out[name] = str(error)
+    return learnt, left_out
 
 
 def _learn(settings: Settings, name: str, pool: Selection, seconds: float) -> _Learnt:
