@@ -26,6 +26,7 @@ from fewlabels.augment.policies import (
     is_identity,
     resolve,
     resolve_name,
+    narrowed,
     view_name,
 )
 from fewlabels.augment.views import fixed_crops
@@ -390,6 +391,22 @@ def test_auto_is_resolved_by_shape() -> None:
     assert resolve("weak", AugmentConfig(flip=True), (1, 64, 64)).flip == 0.5
     with pytest.raises(UnknownNameError, match="strong"):
         resolve_name("stronk", (1, 28, 28))
+
+
+@pytest.mark.parametrize("name", list(POLICIES))
+def test_narrowed_policies(name: str) -> None:
+    """All ranges at once; what is no range stays."""
+    policy = POLICIES[name]
+    half = narrowed(policy, 0.5)
+    assert narrowed(policy, 1.0) == policy
+    assert half.rotate == policy.rotate / 2
+    assert half.shift == policy.shift / 2
+    assert 1 - half.crop == pytest.approx((1 - policy.crop) / 2)
+    assert (half.flip, half.choose, half.fill) == (policy.flip, policy.choose, policy.fill)
+    still = narrowed(policy, 0.0)
+    images = torch.rand(2, 3, 8, 8)
+    unflipped = replace(still, flip=0.0)
+    assert torch.allclose(augment(images, torch.Generator().manual_seed(0), unflipped), images)
 
 
 def test_config_changes_single_ranges() -> None:

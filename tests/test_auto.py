@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from fewlabels.data.builtin import digits
+from fewlabels.data.selection import Selection
 from fewlabels.errors import ConfigError
 from fewlabels.evaluation.baselines import BASELINES, BaselineResult, fit_baseline, together
 from fewlabels.evaluation.metrics import standard_errors_ahead
@@ -27,8 +28,10 @@ from fewlabels.workflows.adapting import Seen, adapt, keep_mirrored
 from fewlabels.workflows.candidates import added_up
 from fewlabels.workflows.fit import fit, resume
 from fewlabels.workflows.judging import judge_by
+from fewlabels.workflows.methods import methods, train
 from fewlabels.workflows.model import BaselineModel, load_model, save_model
-from fewlabels.workflows.phases import LabelledImages
+from fewlabels.workflows.pace import seconds_a_step, throwaway
+from fewlabels.workflows.phases import Context, LabelledImages
 from fewlabels.workflows.plan import Plan
 from fewlabels.workflows.predict import predict_run
 from fewlabels.workflows.recipes import recipes
@@ -467,3 +470,24 @@ def test_recipes_are_explained() -> None:
         assert not recipe.summary.endswith(".")
         load_settings(recipe.name)
     json.dumps([recipe.values for recipe in found])
+
+
+def test_timing_lets_every_unlabelled_image_count() -> None:
+    """Before anything is learnt hardly any is sure, and steps that leave images out are short."""
+    settings = load_settings("fixmatch", assignments=[*SMALL, "semisupervised.weight=2"])
+    source = digits()
+    labels = source.labels[:100]
+    context = throwaway(Context.of(settings))
+    (method,) = [one for one in methods(settings, 1) if one.kind == "semisupervised"]
+    trained = train(
+        context,
+        method,
+        "timing",
+        LabelledImages(source.images[:100], labels),
+        None,
+        10,
+        pool=Selection(source.images, np.arange(len(source.images))),
+        encoder_state=dict,
+    )
+    assert [row["used_share"] for row in trained.phase.history] == [1.0, 1.0]
+    assert seconds_a_step(trained.phase) > 0

@@ -220,6 +220,23 @@ def resolve(name: str, config: AugmentConfig, image_shape: ImageShape) -> Policy
     return replace(policy, flip=flip, **given)
 
 
+_RANGES = (
+    *("shift", "rotate", "zoom", "shear", "elastic", "brightness", "contrast"),
+    *("saturation", "hue", "blur", "noise", "cutout"),
+)
+
+
+def narrowed(policy: Policy, share: float) -> Policy:
+    """The policy with all its ranges a share as wide; mirroring and mixing stay as they are.
+
+    Args:
+        policy: to narrow.
+        share: between 0 and 1.
+    """
+    ranges = {name: share * getattr(policy, name) for name in _RANGES}
+    return replace(policy, crop=1 - share * (1 - policy.crop), **ranges)
+
+
 def is_identity(policy: Policy) -> bool:
     """Whether the policy leaves every single image as it is."""
     same = replace(policy, elastic_cells=5, fill="zeros", choose=0, mixup=0.0, cutmix=0.0)
