@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
@@ -24,9 +24,9 @@ from fewlabels.augment.policies import (
     Policy,
     augment,
     is_identity,
+    narrowed,
     resolve,
     resolve_name,
-    narrowed,
     view_name,
 )
 from fewlabels.augment.views import fixed_crops
