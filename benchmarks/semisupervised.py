@@ -56,7 +56,7 @@ class Row:
 
 
 MLP = ("--set", "network.name=mlp")
-VIEWS = ("--set", "prediction.views=augmented")  # as the recipe auto has them
+VIEWS = ("--set", "prediction.views=auto")  # as the recipe auto has them
 OUTPUT = ("--open-test", "--json", "--out")
 PLAIN = ("--set", "augment.name=none")
 SMALL_RESNET = ("--set", "network.name=wide_resnet", "--set", "network.stem_stride=2")

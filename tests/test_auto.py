@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fewlabels.data.builtin import digits
@@ -22,6 +23,7 @@ from fewlabels.data.selection import Selection
 from fewlabels.errors import ConfigError
 from fewlabels.evaluation.baselines import BASELINES, BaselineResult, fit_baseline, together
 from fewlabels.evaluation.metrics import standard_errors_ahead
+from fewlabels.networks.classifier import Classifier
 from fewlabels.runs.run_folder import open_run
 from fewlabels.training.device import choose
 from fewlabels.workflows.adapting import Seen, adapt, keep_mirrored
@@ -29,7 +31,7 @@ from fewlabels.workflows.candidates import added_up
 from fewlabels.workflows.fit import fit, resume
 from fewlabels.workflows.judging import judge_by
 from fewlabels.workflows.methods import methods, train
-from fewlabels.workflows.model import BaselineModel, load_model, save_model
+from fewlabels.workflows.model import BaselineModel, Model, load_model, save_model
 from fewlabels.workflows.pace import seconds_a_step, throwaway
 from fewlabels.workflows.phases import Context, LabelledImages
 from fewlabels.workflows.plan import Plan
@@ -219,6 +221,23 @@ def test_baselines_see_images_as_they_are() -> None:
     model = BaselineModel(fitted, (1, 8, 8), data.class_names)
     assert make_views(settings, model) is None
     assert make_views(settings, model, "augmented") is not None
+
+
+@pytest.mark.parametrize(
+    ("network", "channels", "seen"),
+    [("mlp", 1, True), ("wide_resnet", 1, False), ("wide_resnet", 3, True), ("mlp", 3, True)],
+)
+def test_convolutional_networks_need_views_for_mirroring_alone(
+    network: str, channels: int, seen: bool
+) -> None:
+    settings = load_settings("auto", assignments=[f"network.name={network}"])
+    shape = (channels, 16, 16)
+    encoder = settings.network.build(shape, torch.Generator())
+    classifier = Classifier(encoder, 2, torch.Generator())
+    model = Model(classifier, settings.network, shape, ("a", "b"))
+    assert (make_views(settings, model) is not None) == seen
+    assert make_views(settings, model, "augmented") is not None
+    assert make_views(settings, model, "single") is None
 
 
 def test_finished_auto_run_resumes_to_the_same_model(few: dict[str, Any], tmp_path: Path) -> None:

@@ -105,8 +105,9 @@ class AutoConfig:
 class PredictionConfig:
     """How the finished model looks at an image."""
 
-    # "single" as it is; "crops" or "augmented" average over several views, which takes longer.
-    views: Literal["single", "crops", "augmented"] = "single"
+    # "single" as it is; "crops" or "augmented" average over several views, which takes longer;
+    # "auto" is "single" for convolutional networks without mirroring, else "augmented".
+    views: Literal["single", "crops", "augmented", "auto"] = "single"
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)

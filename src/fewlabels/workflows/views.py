@@ -84,13 +84,17 @@ def make_views(settings: Settings, model: AnyModel, kind: str = "auto") -> Views
     Args:
         settings: of the run.
         model: that predicts.
-        kind: "single", "crops", "augmented", or "auto" for what the run's settings say; baselines,
-            which have learnt from images as they are, then see them as they are.
+        kind: "single", "crops", "augmented", or "auto" for what the run's settings say. Where
+            these leave it open, images are seen as they are by baselines, which have learnt from
+            such, and by convolutional networks without mirroring: they answer alike wherever a
+            thing is, and did no better with views.
 
     Raises:
         UnknownNameError: no such kind of views.
     """
     if kind == "auto":
-        single = isinstance(model, BaselineModel)
-        kind = "single" if single else settings.prediction.views
+        kind = "single" if isinstance(model, BaselineModel) else settings.prediction.views
+    if kind == "auto":
+        mirrors = _policy(settings, model.image_shape).flip > 0
+        kind = "single" if settings.network.convolutional and not mirrors else "augmented"
     return find(VIEWS, kind, "kind of views")(settings, model.image_shape)
