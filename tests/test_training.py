@@ -25,6 +25,7 @@ from fewlabels.networks.mlp import MLPConfig
 from fewlabels.networks.summary import stage_names
 from fewlabels.runs.run_folder import RunFolder
 from fewlabels.training.checkpoint import load_checkpoint, save_checkpoint
+from fewlabels.training.clock import Clock, Countdown
 from fewlabels.training.device import Compute, choose
 from fewlabels.training.early_stopping import EarlyStopping
 from fewlabels.training.optimisers import (
@@ -449,19 +450,74 @@ def test_training_ends_within_an_epoch_when_time_is_over(tmp_path: Path) -> None
     )
     config = TrainingConfig(epochs=10, batch_size=32)
     checkpoint = tmp_path / "timed.safetensors"
-    asked: list[bool] = []
+    asked: list[float] = []
 
-    def out_of_time() -> bool:
-        asked.append(len(asked) >= 5)
+    def left() -> float:
+        asked.append(5 - len(asked))
         return asked[-1]
 
     trainer = Trainer("timed", config, CPU, seed=0, checkpoint=checkpoint)
-    result = trainer.run(objective, some_batches(128), out_of_time=out_of_time)
+    result = trainer.run(objective, some_batches(128), clock=Clock(left, planned=10))
     assert (result.steps, result.epochs, result.stopped) == (6, 2, True)
     assert [row["step"] for row in result.history] == [4, 6]
     assert all(0 < row["train_loss"] < 10 for row in result.history)
     again = Trainer("timed", config, CPU, seed=0, checkpoint=checkpoint)
-    assert again.run(objective, some_batches(128)).steps == 6
+    assert again.run(objective, some_batches(128), clock=Clock(left, planned=10)).steps == 6
+
+
+@pytest.mark.parametrize(
+    ("planned", "longest", "expected"), [(3, 100, 12), (50, 100, 12), (3, 8, 8)]
+)
+def test_a_training_by_the_clock_comes_to_the_end_of_its_schedule(
+    planned: int, longest: int, expected: int
+) -> None:
+    """An epoch takes a second of a clock of its own; twelve of them, whatever was planned."""
+    encoder = MLPConfig(widths=(20,)).build((1, 8, 8), torch.Generator().manual_seed(0))
+    objective = Supervised(
+        Classifier(encoder, 10, torch.Generator().manual_seed(1)), ClassificationConfig(), Full()
+    )
+    now = 0.0
+
+    class Slow:
+        num_batches = 2
+        batch_size = 32
+
+        def epoch(self, number: int):
+            nonlocal now
+            for batch in some_batches(64).epoch(number):
+                now += 0.5
+                yield batch
+
+    config = TrainingConfig(epochs=longest, batch_size=32, schedule=CosineConfig(warmup=0.0))
+    trainer = Trainer("timed", config, CPU, seed=0)
+    clock = Clock(lambda: 12.5 - now, planned)
+    with pytest.MonkeyPatch.context() as patch:
+        # Seconds of epochs are those of the same clock.
+        patch.setattr("fewlabels.training.trainer.time.perf_counter", lambda: now)
+        result = trainer.run(objective, Slow(), clock=clock)
+    assert result.epochs == expected
+    rates = [float(row["learning_rate"]) for row in result.history]
+    assert rates[-1] < 0.02 * config.optimiser.learning_rate  # the end of the cosine
+    assert rates[0] > 0.5 * config.optimiser.learning_rate
+    assert result.stopped
+
+
+def test_the_clock_goes_by_what_epochs_took() -> None:
+    clock = Clock(lambda: 10.0, planned=7)
+    assert clock.num_epochs([]) == 7
+    assert clock.num_epochs([{"seconds": 100.0}]) == 7  # the first one warms up
+    assert clock.num_epochs([{"seconds": 100.0}, {"seconds": 2.0}]) == 2 + 5
+    later = [{"seconds": s} for s in (9.0, 9.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0)]
+    assert clock.num_epochs(later) == 9 + 10  # the last five count
+    assert not clock.over
+    assert Clock(lambda: 0.0, planned=7).over
+
+
+def test_a_countdown_begins_when_it_is_asked() -> None:
+    countdown = Countdown(1e6)
+    first = countdown()
+    assert first == pytest.approx(1e6)
+    assert countdown() < first
 
 
 # Watching

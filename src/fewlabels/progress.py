@@ -20,6 +20,9 @@ class Progress(Protocol):
     def note(self, **fields: str) -> None:
         """Show these beside the bar from now on."""
 
+    def expect(self, total: int) -> None:
+        """Say that it will be so many units in all."""
+
 
 class SilentProgress:
     """Reports nothing."""
@@ -28,6 +31,9 @@ class SilentProgress:
         """Do nothing."""
 
     def note(self, **fields: str) -> None:
+        """Do nothing."""
+
+    def expect(self, total: int) -> None:
         """Do nothing."""
 
 
@@ -72,6 +78,9 @@ def progress_bar(description: str, total: int) -> Iterator[Progress]:
 
             def note(self, **fields: str) -> None:
                 self.fields = "  ".join(f"{name} {value}" for name, value in fields.items())
+
+            def expect(self, total: int) -> None:
+                bar.update(task, total=total)
 
         yield _Shown()
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from fewlabels.training.checkpoint import (
     restore_optimisers,
     save_checkpoint,
 )
+from fewlabels.training.clock import Clock
 from fewlabels.training.device import Compute, keep_freed_memory
 from fewlabels.training.early_stopping import EarlyStopping
 from fewlabels.training.master_weights import MasterWeights
@@ -56,7 +57,7 @@ class PhaseResult:
             last; the weights are those of its end.
         seconds: time spent, over all resumes.
         history: one row per epoch.
-        stopped: whether it ended because the time was over.
+        stopped: whether its time is over, so that it does not go on when it is resumed.
     """
 
     epochs: int = 0
@@ -103,7 +104,7 @@ class Trainer:
         *,
         validate: Validate | None = None,
         stop_after: int | None = None,
-        out_of_time: Callable[[], bool] | None = None,
+        clock: Clock | None = None,
     ) -> PhaseResult:
         """Train until the epochs are over or patience runs out; the objective is left in eval mode.
 
@@ -113,7 +114,8 @@ class Trainer:
             validate: called after each epoch; returns at least "val_loss".
             stop_after: end after this many epochs with the schedule of the full length, to repeat a
                 phase at the length that validation chose.
-            out_of_time: asked after each step; the training ends where it says so.
+            clock: how long it may go on, with at most as many epochs as the settings say; None for
+                just these.
 
         Raises:
             NonFiniteLossError: the loss was infinite or not a number. On a CPU the weights are
@@ -129,16 +131,19 @@ class Trainer:
         result, best = PhaseResult(), dict[str, Tensor]()
         if self.checkpoint is not None and self.checkpoint.exists():
             result, best = self._restore(objective, optimisers, stopping)
-        last_saved = time.perf_counter()
-        full_length = length(self.config, batches.num_batches)
-        num_epochs = min(full_length, stop_after or full_length)
-        remaining = num_epochs - result.epochs
+        last_saved, first_epoch = time.perf_counter(), result.epochs
+        lengths = _Lengths(length(self.config, batches.num_batches), stop_after, clock)
+        remaining = lengths.of(result).end - result.epochs
         # Dropout draws from torch's global generator: leave the caller's as it was.
         with (
             torch.random.fork_rng(devices=_cuda_devices(self.compute)),
             progress_bar(self.name.replace("_", " "), remaining * batches.num_batches) as progress,
         ):
-            while not (result.stopped or result.epochs >= num_epochs or stopping.should_stop):
+            while not (result.stopped or stopping.should_stop):
+                full_length, end = lengths.of(result)
+                if result.epochs >= end:
+                    break
+                progress.expect((end - first_epoch) * batches.num_batches)
                 started = time.perf_counter()
                 _seed_dropout(self.compute, derive_seed(self.seed, "dropout", result.epochs))
                 objective.train()
@@ -152,7 +157,8 @@ class Trainer:
                         result,
                         progress,
                         watch,
-                        out_of_time,
+                        full_length,
+                        clock,
                     )
                 if validate is not None:
                     objective.eval()
@@ -169,6 +175,7 @@ class Trainer:
         if best:
             objective.load_state_dict(best)
         result.best_epoch = stopping.best_epoch if best else result.epochs - 1
+        result.stopped = clock is not None
         objective.eval()
         self._save(objective, optimisers, stopping, result, best)
         return result
@@ -182,10 +189,10 @@ class Trainer:
         result: PhaseResult,
         progress: Progress,
         watch: Watch,
-        out_of_time: Callable[[], bool] | None,
+        full_length: int,
+        clock: Clock | None,
     ) -> dict[str, float | int | str]:
         epoch, started, seen = result.epochs, time.perf_counter(), 0
-        full_length = length(self.config, batches.num_batches)
         losses = [float(row.get("val_loss", row["train_loss"])) for row in result.history]
         sums: dict[str, Tensor] = {}
         learning_rate = 0.0
@@ -212,7 +219,7 @@ class Trainer:
             seen += batch.size
             progress.advance()
             raise_if_interrupted()
-            if out_of_time is not None and out_of_time():
+            if clock is not None and clock.over:
                 result.stopped = True
                 break
         averages = {name: float(total) / seen for name, total in sums.items()}
@@ -306,6 +313,28 @@ class Trainer:
             stopping.best_epoch, stopping.waited = saved["best_epoch"], saved["waited"]
             result = PhaseResult(**facts["result"])
         return result, _part(tensors, "best")
+
+
+class _Length(NamedTuple):
+    """Epochs of the schedule, and after how many of them the training ends."""
+
+    full: int
+    end: int
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """How long a training is: as its settings say, or shorter by the clock or by wish."""
+
+    longest: int
+    stop_after: int | None
+    clock: Clock | None
+
+    def of(self, result: PhaseResult) -> _Length:
+        full = self.longest
+        if self.clock is not None:
+            full = min(full, self.clock.num_epochs(result.history))
+        return _Length(full, min(full, self.stop_after or full))
 
 
 def _part(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:

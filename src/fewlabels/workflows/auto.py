@@ -14,6 +14,7 @@ from fewlabels.evaluation.baselines import BaselineResult, fit_baseline, run_bas
 from fewlabels.evaluation.metrics import Evaluation, standard_errors_ahead
 from fewlabels.progress import say
 from fewlabels.runs.run_folder import RunFolder
+from fewlabels.training.clock import Clock, Countdown
 from fewlabels.workflows.adapting import Seen, adapt, keep_mirrored
 from fewlabels.workflows.candidates import Candidate, added_up, best, comparison_row
 from fewlabels.workflows.judging import ENOUGH_PER_CLASS, Judging, judge_by
@@ -32,7 +33,7 @@ from fewlabels.workflows.pace import (
     FEWEST_STEPS,
     drawn_images,
     images_within,
-    of_steps,
+    in_epochs,
     seconds_a_step,
     throwaway,
 )
@@ -198,17 +199,21 @@ class _Choice:
 
     def try_method(self, method: Method) -> None:
         """Train a method for a part of the time in every turn, and judge it."""
-        steps = self._steps(method, f"trial of {method.name}", self._trial_seconds(method))
+        seconds = self._trial_seconds(method)
+        steps = self._steps(method, f"trial of {method.name}", seconds)
         if steps < FEWEST_STEPS:
             self.plan.tell(f"There is no time for {method.name.replace('_', ' ')}.")
             return
-        context = self._of_steps(method, steps, len(self.judging.turns[0][0]))
+        context, planned = self._in_epochs(method, steps, len(self.judging.turns[0][0]))
         say(f"{method.title} …")
         trained: list[Trained] = []
 
         def predict(turn: int, learnt: LabelledImages, judged: LabelledImages) -> npt.NDArray[Any]:
             phase = method.name if len(self.judging.turns) == 1 else f"{method.name}_{turn + 1}"
-            trained.append(self._train(context, method, phase, learnt, judged))
+            # What comes before the first step, such as a graph of all images, is not counted.
+            countdown = Countdown(seconds)
+            clock = Clock(lambda: min(countdown(), self.plan.left), planned)
+            trained.append(self._train(context, method, phase, learnt, judged, clock))
             self.phases[phase] = trained[-1].phase
             model = self._model(trained[-1])
             views = make_views(context.settings, model)
@@ -394,9 +399,10 @@ class _Choice:
         steps = self._steps(method, "final training", self.plan.left - self.reserve)
         if steps < least:
             return None
-        context = self._of_steps(method, steps, len(labelled.labels))
+        context, planned = self._in_epochs(method, steps, len(labelled.labels))
         say("Training on all labels …")
-        trained = self._train(context, method, "final", labelled, None, self.reserve)
+        clock = Clock(lambda: self.plan.left - self.reserve, planned)
+        trained = self._train(context, method, "final", labelled, None, clock)
         self.phases["final"] = trained.phase
         return trained
 
@@ -407,7 +413,7 @@ class _Choice:
         phase: str,
         learnt: LabelledImages,
         judged: LabelledImages | None,
-        until: float = 0.0,
+        clock: Clock | None,
     ) -> Trained:
         return train(
             context,
@@ -418,7 +424,7 @@ class _Choice:
             self.num_classes,
             pool=self.pool,
             encoder_state=self.pretraining.encoder_state,
-            out_of_time=lambda: self.plan.left < until,
+            clock=clock,
         )
 
     def _pretrain(self) -> None:
@@ -464,16 +470,16 @@ class _Choice:
 
         return int(self.plan.remember(f"steps of {decision}", decide))
 
-    def _of_steps(self, method: Method, steps: int, num_labelled: int) -> Context:
-        """The context with at most so many optimiser steps, and at least one epoch."""
-        settings = of_steps(
+    def _in_epochs(self, method: Method, steps: int, num_labelled: int) -> tuple[Context, int]:
+        """A context for about so many optimiser steps, and how many epochs they are."""
+        settings, planned = in_epochs(
             self.context.settings,
             method,
             steps,
             num_labelled=num_labelled,
             num_images=len(self.pool),
         )
-        return replace(self.context, settings=settings)
+        return replace(self.context, settings=settings), planned
 
     def _seconds_a_step(self, method: Method) -> float:
         """Measured over a few steps that are thrown away."""
@@ -482,10 +488,7 @@ class _Choice:
             count = 2 * self.context.settings.training.batch_size
             labelled = self.judging.part(np.arange(min(len(labelled.labels), count)))
         fresh = replace(method, pretrained=False)
-        # Also where the time is over: what is to be done in no time must still be known.
-        timed = self._train(
-            throwaway(self.context), fresh, "timing", labelled, None, until=-math.inf
-        )
+        timed = self._train(throwaway(self.context), fresh, "timing", labelled, None, None)
         return seconds_a_step(timed.phase)
 
     def _model(self, trained: Trained) -> Model:

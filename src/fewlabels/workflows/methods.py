@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewlabels.data.selection import Selection
 from fewlabels.progress import say
+from fewlabels.training.clock import Clock
 from fewlabels.workflows.artefact import load_artefact
 from fewlabels.workflows.phases import (
     Context,
@@ -99,7 +100,7 @@ def train(
     pool: Selection,
     encoder_state: Callable[[], dict[str, Tensor]],
     stop_after: int | None = None,
-    out_of_time: Callable[[], bool] | None = None,
+    clock: Clock | None = None,
 ) -> Trained:
     """Train a classifier by one method.
 
@@ -113,7 +114,7 @@ def train(
         pool: all images that may be learnt from without labels.
         encoder_state: the pretrained encoder's weights, asked for where they are needed.
         stop_after: epochs after which to end, with the schedule of the full length.
-        out_of_time: asked after each step; the training ends where it says so.
+        clock: how long it may go on; None for as many epochs as the settings say.
     """
     state = encoder_state() if method.pretrained else None
     if method.kind == "semisupervised":
@@ -126,7 +127,7 @@ def train(
             unlabelled=pool,
             encoder_state=state,
             stop_after=stop_after,
-            out_of_time=out_of_time,
+            clock=clock,
         )
     return train_classifier(
         context,
@@ -138,7 +139,7 @@ def train(
         strategy=method.strategy,
         statistics_from=pool,
         stop_after=stop_after,
-        out_of_time=out_of_time,
+        clock=clock,
     )
 
 

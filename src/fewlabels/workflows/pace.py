@@ -18,6 +18,9 @@ from fewlabels.workflows.settings import Settings
 
 TIMED_STEPS = 8
 
+_FEWEST_EPOCHS = 20
+"""Of a training with unlabelled images, where it goes by the clock."""
+
 FEWEST_STEPS = 30
 """Optimiser steps below which a network has learnt nothing worth judging."""
 
@@ -50,10 +53,10 @@ def throwaway(context: Context) -> Context:
     return replace(context, settings=few, checkpoint=None, on_history=None)
 
 
-def of_steps(
+def in_epochs(
     settings: Settings, method: Method, steps: int, *, num_labelled: int, num_images: int
-) -> Settings:
-    """The settings with at most so many optimiser steps, and at least one epoch.
+) -> tuple[Settings, int]:
+    """How many epochs so many optimiser steps are, and settings with epochs short enough for them.
 
     Args:
         settings: of the run.
@@ -63,19 +66,14 @@ def of_steps(
         num_images: images that an epoch of a semi-supervised one goes over, if there is time.
     """
     if method.kind == "semisupervised":
-        config = settings.joint_training
-        whole = math.ceil(num_images / config.batch_size)
-        # Where not even one epoch fits, it is made of fewer images.
-        epoch = min(settings.unlabelled.epoch_steps, whole, steps)
-        return replace(
-            settings,
-            joint_training=replace(config, epochs=min(config.epochs, steps // epoch)),
-            unlabelled=replace(settings.unlabelled, epoch_steps=epoch),
-        )
-    config = settings.training
-    epoch = math.ceil(num_labelled / config.batch_size)
-    epochs = max(1, min(config.epochs, steps // epoch))
-    return replace(settings, training=replace(config, epochs=epochs))
+        whole = math.ceil(num_images / settings.joint_training.batch_size)
+        # Short enough that the clock can tell in time how many there will be.
+        short = max(1, steps // _FEWEST_EPOCHS)
+        epoch = min(settings.unlabelled.epoch_steps, whole, short)
+        unlabelled = replace(settings.unlabelled, epoch_steps=epoch)
+        return replace(settings, unlabelled=unlabelled), max(1, steps // epoch)
+    epoch = math.ceil(num_labelled / settings.training.batch_size)
+    return settings, max(1, steps // epoch)
 
 
 def images_within(context: Context, pool: Selection, seconds: float) -> int:

@@ -42,6 +42,7 @@ from fewlabels.networks.weights import load_initial
 from fewlabels.randomness import derive_seed, generator, numpy_generator
 from fewlabels.semisupervised.objective import SemiSupervised, Task
 from fewlabels.semisupervised.pool import probabilities
+from fewlabels.training.clock import Clock
 from fewlabels.training.device import Compute, choose
 from fewlabels.training.trainer import History, PhaseResult, Trainer
 from fewlabels.transfer import STRATEGIES
@@ -211,7 +212,7 @@ def train_classifier(
     strategy: str | None,
     statistics_from: Images,
     stop_after: int | None = None,
-    out_of_time: Callable[[], bool] | None = None,
+    clock: Clock | None = None,
 ) -> Trained:
     """Train a classifier on labelled images.
 
@@ -225,7 +226,7 @@ def train_classifier(
         strategy: transfer strategy; None trains everything at the full rate.
         statistics_from: images whose channel statistics standardise the input.
         stop_after: epochs after which to end, with the schedule of the full length.
-        out_of_time: asked after each step; the training ends where it says so.
+        clock: how long it may go on; None for as many epochs as the settings say.
     """
     settings = context.settings
     classifier = _new_classifier(context, num_classes, statistics_from, encoder_state)
@@ -237,9 +238,7 @@ def train_classifier(
     )
     validate = _validation(classifier, settings, validation)
     trainer = context.trainer(name, settings.training)
-    phase = trainer.run(
-        objective, batches, validate=validate, stop_after=stop_after, out_of_time=out_of_time
-    )
+    phase = trainer.run(objective, batches, validate=validate, stop_after=stop_after, clock=clock)
     return Trained(classifier, phase)
 
 
@@ -275,7 +274,7 @@ def train_jointly(
     unlabelled: Images,
     encoder_state: dict[str, Tensor] | None,
     stop_after: int | None = None,
-    out_of_time: Callable[[], bool] | None = None,
+    clock: Clock | None = None,
 ) -> Trained:
     """Train a classifier on labelled and unlabelled images together.
 
@@ -288,7 +287,7 @@ def train_jointly(
         unlabelled: images (N, C, H, W), the labelled ones may be among them.
         encoder_state: weights of a pretrained encoder; None starts from scratch.
         stop_after: epochs after which to end, with the schedule of the full length.
-        out_of_time: asked after each step; the training ends where it says so.
+        clock: how long it may go on; None for as many epochs as the settings say.
     """
     settings = context.settings
     classifier = _new_classifier(context, num_classes, unlabelled, encoder_state)
@@ -305,9 +304,7 @@ def train_jointly(
     batches = _paired_batches(context, name, training, unlabelled)
     validate = _validation(objective.predictor, settings, validation)
     trainer = context.trainer(name, settings.joint_training)
-    phase = trainer.run(
-        objective, batches, validate=validate, stop_after=stop_after, out_of_time=out_of_time
-    )
+    phase = trainer.run(objective, batches, validate=validate, stop_after=stop_after, clock=clock)
     table = pseudo_label_table(objective, unlabelled, validation, context.seed)
     return Trained(objective.predictor, phase, table)
 
