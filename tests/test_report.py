@@ -20,6 +20,7 @@ from fewlabels.report.advice import next_steps, verdict
 from fewlabels.report.report import write_report
 from fewlabels.runs.run_folder import read_json
 from fewlabels.workflows.fit import fit
+from fewlabels.workflows.pictures import lay_out
 from fewlabels.workflows.settings import load_settings
 
 FLAGS = [
@@ -198,3 +199,15 @@ def test_what_was_watched_is_drawn(tmp_path: Path) -> None:
     for words in ("gradient", "deviation of activations", "mean of activations", "dead units"):
         assert words in page
     assert "0 throughout" in stage_chart("x", {"a": [0.0, 0.0]}, "gradient", log=True)
+
+
+@pytest.mark.parametrize("different", [1, 2, 3, 5])
+def test_a_network_that_says_the_same_of_all_images_has_a_map(different: int) -> None:
+    """t-SNE used to end the whole program there."""
+    rng = np.random.default_rng(0)
+    features = np.repeat(rng.normal(size=(different, 8)), 60, axis=0)
+    points = lay_out(features)
+    assert points.shape == (60 * different, 2)
+    assert np.isfinite(points).all()
+    assert (points.std() > 0) == (different > 3)
+    assert np.isfinite(lay_out(np.full((20, 3), np.nan))).all()

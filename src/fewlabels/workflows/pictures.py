@@ -30,6 +30,9 @@ NUM_RECONSTRUCTIONS = 12
 NUM_MAP_POINTS = 1_200
 NUM_MISTAKES = 24
 
+_FEWEST_POINTS = 4
+"""Different features below which there is nothing to lay out."""
+
 
 @dataclass(frozen=True)
 class PretrainingReference:
@@ -129,11 +132,22 @@ def _feature_map(
     others = rng.permutation(others)[: NUM_MAP_POINTS - len(known)]
     positions = np.concatenate([known, others])
     features = extract_features(encoder, data.images[positions], device=context.compute.device)
+    return {"map_points": lay_out(features), "map_labels": data.labels[positions]}
+
+
+def lay_out(features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Features (N, D) as points (N, 2), such that similar ones lie close.
+
+    A network that gives the same for every image has no map: all points are at the origin. (t-SNE
+    would end the program there, as it sorts points into boxes until each has its own.)
+    """
+    standardised = _standardised(features)
+    if not np.isfinite(standardised).all() or len(np.unique(standardised, axis=0)) < _FEWEST_POINTS:
+        return np.zeros((len(features), 2), dtype=np.float32)
     # t-SNE needs more points than its perplexity, and is meaningless for a handful.
-    perplexity = min(30.0, max(2.0, (len(positions) - 1) / 3))
+    perplexity = min(30.0, max(2.0, (len(features) - 1) / 3))
     layout = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=500)
-    points = layout.fit_transform(_standardised(features))
-    return {"map_points": points.astype(np.float32), "map_labels": data.labels[positions]}
+    return np.asarray(layout.fit_transform(standardised), dtype=np.float32)
 
 
 def _standardised(features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
